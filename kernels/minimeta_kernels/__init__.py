@@ -1,0 +1,1 @@
+"""Fast kernels behind minimeta.ops.fused: one operation, many implementations."""

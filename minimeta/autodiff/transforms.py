@@ -1,0 +1,345 @@
+"""Transforms: functions of functions. Arguments and results are trees of arrays.
+
+Each transform gives every leaf of its arguments a fresh node, so a nested transform never confuses its own variable with
+that of an enclosing one. What comes out is plain arrays, unless an enclosing transform is watching or a Tensor was
+handed in: then Tensors.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from minimeta import backend, tree
+from minimeta.autodiff.backward import Reach, pull_back, reach
+from minimeta.autodiff.node import Node, Spec
+from minimeta.autodiff.op import op
+from minimeta.autodiff.primitives import alias, concatenate, stack
+from minimeta.autodiff.tensor import Tensor
+
+Function = Callable[..., Any]
+ArgNums = int | tuple[int, ...]
+
+
+def stop_gradient(values: Any) -> Any:
+    """The same values as constants, to every order: Tensors lose their node, everything else passes through.
+
+    >>> import minimeta
+    >>> float(minimeta.grad(lambda x: x * minimeta.stop_gradient(x))(3.0))
+    3.0
+    """
+    return tree.map(lambda leaf: Tensor(leaf.data) if type(leaf) is Tensor else leaf, values)
+
+
+def value_and_grad(f: Function, argnums: ArgNums = 0, *, has_aux: bool = False) -> Function:
+    """The function that returns `(f(*args), gradient)`; arguments, shapes and errors as `grad`.
+
+    With `has_aux`, `f` returns `(scalar, aux)` and the result is `((scalar, aux), gradient)`.
+
+    >>> import minimeta
+    >>> value, slope = minimeta.value_and_grad(lambda x: x * x)(3.0)
+    >>> float(value), float(slope)
+    (9.0, 6.0)
+    """
+
+    @functools.wraps(f)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        variables = _Variables("grad", args, argnums)
+        result = f(*variables.args, **kwargs)
+        value, aux = _split_aux(result) if has_aux else (result, None)
+        value = _scalar(value)
+        found = variables.reach((value, aux))
+        cotangents = {} if value.node is None else {value.node.number: _ones(value)}
+        value, aux = variables.release((value, aux), found)
+        del result  # from here on the path alone holds the graph, and the walk consumes it
+        gradients = variables.pull_back(found, cotangents)
+        gradient = gradients if isinstance(argnums, tuple) else gradients[0]
+        return ((value, aux) if has_aux else value), gradient
+
+    return wrapped
+
+
+def grad(f: Function, argnums: ArgNums = 0, *, has_aux: bool = False) -> Function:
+    """The gradient of a scalar function with respect to argument(s) `argnums`: a tree shaped like the argument.
+
+    `f(*args, **kwargs)` returns a single number; arguments are trees of float32 or float64 arrays. A gradient has the
+    shape and dtype of its argument. Nest it for higher orders. With `has_aux`, `f` returns `(value, aux)` and the
+    result is `(gradient, aux)`.
+    Raises TypeError for arguments that are not floating point, ValueError if `f` returns more than one number.
+
+    >>> import minimeta
+    >>> cube = lambda x: x ** 3
+    >>> float(minimeta.grad(cube)(2.0)), float(minimeta.grad(minimeta.grad(cube))(2.0))
+    (12.0, 12.0)
+    """
+    both = value_and_grad(f, argnums, has_aux=has_aux)
+
+    @functools.wraps(f)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        value, gradient = both(*args, **kwargs)
+        return (gradient, value[1]) if has_aux else gradient
+
+    return wrapped
+
+
+def vjp(f: Function, *args: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:
+    """`f(*args)` and the function that pulls a cotangent (a tree shaped like the result) back to all arguments.
+
+    The pullback returns one tree per argument and may be called any number of times; it holds the graph.
+    Raises ValueError if a cotangent's shape differs from the result's.
+
+    >>> import minimeta, numpy as np
+    >>> y, pullback = minimeta.vjp(lambda a, b: a * b, np.array([1.0, 2.0]), np.array([3.0, 4.0]))
+    >>> pullback(np.ones(2))
+    (array([3., 4.]), array([1., 2.]))
+    """
+    variables = _Variables("vjp", args, tuple(range(len(args))))
+    result = f(*variables.args)
+    found = variables.reach(result)
+    numbers = [getattr(getattr(leaf, "node", None), "number", None) for leaf in tree.leaves(result)]
+    result = variables.release(result, found)
+    outputs = stop_gradient(result)
+
+    def pullback(cotangent: Any) -> tuple[Any, ...]:
+        values = tree.leaves(tree.map(_check_cotangent, outputs, cotangent))
+        cotangents: dict[int, Any] = {}
+        for number, c in zip(numbers, values, strict=True):
+            if number is not None:
+                cotangents[number] = cotangents[number] + c if number in cotangents else c
+        return variables.pull_back(Reach(list(found.path), found.watched), cotangents)
+
+    return result, pullback
+
+
+def jvp(f: Function, args: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+    """`f(*args)` and its derivative along `tangents` (one tree per argument).
+
+    >>> import minimeta
+    >>> y, dy = minimeta.jvp(lambda x: x * x, (3.0,), (1.0,))
+    >>> float(y), float(dy)
+    (9.0, 6.0)
+    """
+    y, pullback = vjp(f, *args)
+    # cotangent -> pullback(cotangent) is linear, so its own pullback, at any point, is the derivative of f.
+    zeros = tree.map(lambda leaf: backend.namespace(_data(leaf)).zeros_like(_data(leaf)), y)
+    _, push = vjp(pullback, zeros)
+    return y, push(tuple(tangents))[0]
+
+
+def hvp(f: Function, x: Any, v: Any) -> Any:
+    """The Hessian of scalar `f` at `x` times `v`: a tree shaped like `x`, without forming the Hessian.
+
+    >>> import minimeta, numpy as np
+    >>> minimeta.hvp(lambda x: (x ** 3).sum(), np.array([1.0, 2.0]), np.array([1.0, 1.0]))
+    array([ 6., 12.])
+    """
+
+    def slope(x: Any) -> Any:
+        products = tree.map(lambda g, direction: (g * direction).sum(), grad(f)(x), v)
+        return functools.reduce(operator.add, tree.leaves(products))
+
+    return grad(slope)(x)
+
+
+def jacobian(f: Function, argnums: int = 0) -> Function:
+    """The function that returns all first derivatives: result leaf y by argument leaf x gives [*y.shape, *x.shape].
+
+    The result is shaped like the result of `f`, with a tree shaped like the argument at every leaf. One backward walk
+    per number in the result of `f`.
+
+    >>> import minimeta, numpy as np
+    >>> minimeta.jacobian(lambda x: x * x)(np.array([1.0, 2.0]))
+    array([[2., 0.],
+           [0., 4.]])
+    """
+
+    @functools.wraps(f)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        before, x, after = args[:argnums], args[argnums], args[argnums + 1 :]
+        y, pullback = vjp(lambda x: f(*before, x, *after, **kwargs), x)
+        outputs = tree.leaves(y)
+        jacobians = []
+        for i, leaf in enumerate(outputs):
+            rows = [pullback(tree.unflatten(y, seed))[0] for seed in _basis(outputs, i)]
+            jacobians.append(tree.map(functools.partial(_stack_rows, leaf.shape), x, *rows))
+        return tree.unflatten(y, jacobians)
+
+    return wrapped
+
+
+def hessian(f: Function, argnums: int = 0) -> Function:
+    """The function that returns all second derivatives of scalar `f`: [*x.shape, *x.shape] for an array argument.
+
+    >>> import minimeta, numpy as np
+    >>> minimeta.hessian(lambda x: (x ** 3).sum())(np.array([1.0, 2.0]))
+    array([[ 6.,  0.],
+           [ 0., 12.]])
+    """
+    return jacobian(grad(f, argnums), argnums)
+
+
+def checkpoint(f: Function) -> Function:
+    """The same function, remembered by its arguments alone: the backward pass runs `f` again instead of storing it.
+
+    All result leaves share one dtype. Every traced value must come in as a positional argument; raises ValueError if
+    `f` captures one from outside.
+
+    >>> import minimeta
+    >>> float(minimeta.grad(minimeta.autodiff.checkpoint(lambda x: x * x * x))(2.0))
+    12.0
+    """
+
+    @functools.wraps(f)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        leaves = tree.leaves(args)
+        traced = [i for i, leaf in enumerate(leaves) if type(leaf) is Tensor and leaf.node is not None]
+        if not traced:
+            return f(*args, **kwargs)
+        constants = [_data(leaf) for leaf in leaves]
+        results: list[Any] = []  # the tree of the result, known once f has run
+
+        def run(*inputs: Any) -> Any:
+            values = list(constants)
+            for i, value in zip(traced, inputs, strict=True):
+                values[i] = value
+            result = f(*tree.unflatten(args, values), **kwargs)
+            results[:] = [tree.map(lambda leaf: Spec(leaf.shape, leaf.dtype), result)]
+            return concatenate([leaf.reshape(-1) for leaf in tree.leaves(result)])
+
+        @op(saves="inputs")
+        def checkpoint(xp: Any, *inputs: Any) -> Any:
+            flat = run(*inputs)
+            if type(flat) is Tensor:
+                raise ValueError(
+                    "the function captures a traced Tensor from outside, whose gradient would be lost; "
+                    "pass it as an argument"
+                )
+            return flat
+
+        @checkpoint.vjp()
+        def _(g: Any, y: Any, *inputs: Any) -> Any:
+            return vjp(run, *inputs)[1](g)
+
+        flat = checkpoint([leaves[i] for i in traced])
+        return _unpack(flat, results[0])
+
+    return wrapped
+
+
+class _Variables:
+    """The arguments that a transform differentiates by, each leaf under a fresh node."""
+
+    def __init__(self, name: str, args: tuple[Any, ...], argnums: ArgNums) -> None:
+        positions = (argnums,) if isinstance(argnums, int) else argnums
+        for i in positions:
+            if not 0 <= i < len(args):
+                raise ValueError(f"minimeta.{name}: argnums={argnums} needs more than the {len(args)} arguments given")
+        self.trees = [
+            tree.unflatten(args[i], [_fresh(name, i, path, leaf) for path, leaf in tree.items(args[i])])
+            for i in positions
+        ]
+        self.leaves: list[Tensor] = tree.leaves(self.trees)
+        self.targets: list[Node] = [leaf.node for leaf in self.leaves if leaf.node is not None]
+        fresh = dict(zip(positions, self.trees, strict=True))
+        self.args = [fresh.get(i, arg) for i, arg in enumerate(args)]
+        self.handed_tensors = any(type(leaf) is Tensor for i in positions for leaf in tree.leaves(args[i]))
+
+    def reach(self, result: Any) -> Reach:
+        return reach([leaf.node for leaf in tree.leaves(result) if getattr(leaf, "node", None) is not None], self.targets)
+
+    def release(self, values: Any, found: Reach) -> Any:
+        """Results as the caller gets them: Tensors if an enclosing transform watches, else without their graph."""
+        if found.watched:
+            return values
+        strip = stop_gradient if self.handed_tensors else functools.partial(tree.map, _data)
+        return strip(values)
+
+    def pull_back(self, found: Reach, cotangents: dict[int, Any]) -> tuple[Any, ...]:
+        """One gradient tree per variable."""
+        known = pull_back(found, cotangents, self.targets)
+        gradients = []
+        for leaf, g in zip(self.leaves, known, strict=True):
+            if g is None:
+                g = backend.namespace(leaf.data).zeros_like(leaf.data)
+            if type(g) is not Tensor and (found.watched or self.handed_tensors):
+                g = Tensor(g)
+            gradients.append(g if type(g) is Tensor else backend.namespace(g).asarray(g))
+        return tuple(tree.unflatten(self.trees, gradients))
+
+
+def _fresh(name: str, position: int, path: tuple[str, ...], leaf: Any) -> Tensor:
+    """The leaf under a node of its own; its parent is the node it came with, if any."""
+    tensor = leaf if type(leaf) is Tensor else Tensor(leaf)
+    if str(tensor.dtype) not in ("float32", "float64"):
+        place = f"argument {position}" + "".join(f"[{key!r}]" for key in path)
+        raise TypeError(f"minimeta.{name}: {place} has dtype {tensor.dtype}; derivatives need float32 or float64")
+    spec = alias.op.keep((tensor.data,), (tensor.node,))
+    return Tensor(tensor.data, Node(alias.op, {}, (tensor.node,), spec, None, tensor.shape, tensor.dtype))
+
+
+def _split_aux(result: Any) -> tuple[Any, Any]:
+    if not (isinstance(result, tuple) and len(result) == 2):
+        raise TypeError(f"minimeta.grad: with has_aux the function returns (value, aux), got {type(result).__name__}")
+    return result
+
+
+def _scalar(value: Any) -> Tensor:
+    if isinstance(value, (dict, list, tuple)) or value is None:
+        raise TypeError(f"minimeta.grad: the function returns one number, got {type(value).__name__}; see has_aux")
+    tensor = value if type(value) is Tensor else Tensor(value)
+    if tensor.size != 1:
+        raise ValueError(
+            f"minimeta.grad: the function returns one number, got shape {tensor.shape}; "
+            "sum() it, or use minimeta.vjp or minimeta.jacobian"
+        )
+    return tensor
+
+
+def _check_cotangent(output: Any, cotangent: Any) -> Any:
+    value = cotangent if type(cotangent) is Tensor else backend.namespace(_data(output)).asarray(cotangent)
+    shape = _data(output).shape
+    if value.shape != shape:
+        raise ValueError(f"minimeta.vjp: the cotangent has shape {value.shape}, the result has shape {shape}")
+    return value
+
+
+def _data(leaf: Any) -> Any:
+    return leaf.data if type(leaf) is Tensor else leaf
+
+
+def _ones(value: Tensor) -> Any:
+    return backend.namespace(value.data).ones(value.shape, dtype=value.dtype)
+
+
+def _basis(outputs: list[Any], i: int) -> Iterator[list[Any]]:
+    """Cotangents that pick the numbers of output `i` one by one and are zero for all other outputs."""
+    xp = backend.namespace(_data(outputs[i]))
+    zeros = [xp.zeros(leaf.shape, dtype=leaf.dtype) for leaf in outputs]
+    for k in range(zeros[i].size):
+        seed = xp.zeros(zeros[i].size, dtype=zeros[i].dtype)
+        seed[k] = 1
+        yield [*zeros[:i], seed.reshape(zeros[i].shape), *zeros[i + 1 :]]
+
+
+def _stack_rows(shape: tuple[int, ...], x: Any, *rows: Any) -> Any:
+    if not rows:  # an empty result
+        x = _data(x)
+        xp = backend.namespace(x)
+        return xp.zeros((*shape, *xp.asarray(x).shape), dtype=xp.asarray(x).dtype)
+    return stack(rows).reshape((*shape, *rows[0].shape))
+
+
+def _unpack(flat: Any, specs: Any) -> Any:
+    """Cut one long vector into the leaves of a tree of specs."""
+    at = 0
+
+    def cut(spec: Spec) -> Any:
+        nonlocal at
+        size = math.prod(spec.shape)
+        at += size
+        return flat[at - size : at].reshape(spec.shape)
+
+    return tree.map(cut, specs)

@@ -1,0 +1,117 @@
+"""Which array module an array belongs to; moving arrays between modules.
+
+The array's type decides everywhere: no operation names a device, and there is no global setting.
+CuPy is imported only when somebody asks for it or hands over a CuPy array.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+from minimeta import tree
+
+#: Array type -> its module. Grows by `namespace` when a new array type is first seen.
+NAMESPACES: dict[type, Any] = {np.ndarray: np}
+
+DEVICES = ("numpy", "cupy")
+
+
+def namespace(*arrays: Any) -> Any:
+    """The array module of the arguments, e.g. `numpy`; Python numbers and lists belong to any.
+
+    Raises TypeError when two arguments belong to different modules.
+
+    >>> namespace(1.0, np.ones(3)).__name__
+    'numpy'
+    """
+    found: Any = None
+    for array in arrays:
+        xp = NAMESPACES.get(type(array)) or _discover(array)
+        if xp is None or xp is found:
+            continue
+        if found is not None:
+            raise TypeError(
+                f"arrays of {found.__name__} and {xp.__name__} are mixed; "
+                "bring them together with minimeta.backend.to_device"
+            )
+        found = xp
+    return np if found is None else found
+
+
+def _discover(array: Any) -> Any:
+    if isinstance(array, np.generic):  # what NumPy makes of 0-d results
+        return np
+    if type(array).__module__.partition(".")[0] == "cupy":
+        xp = sys.modules["cupy"]
+    elif hasattr(array, "__array_namespace__"):
+        xp = array.__array_namespace__()
+    else:
+        return None
+    NAMESPACES[type(array)] = xp
+    return xp
+
+
+def module(device: str) -> Any:
+    """The array module called `device`: "numpy" or "cupy".
+
+    Raises ValueError for another name, and RuntimeError when CuPy or a GPU is missing.
+    """
+    if device == "numpy":
+        return np
+    if device == "cupy":
+        return _cupy()
+    raise ValueError(f"minimeta.backend: unknown device {device!r}; choose one of {', '.join(DEVICES)}")
+
+
+def _cupy() -> Any:
+    try:
+        import cupy
+    except ImportError as error:
+        raise RuntimeError("minimeta.backend: 'cupy' needs CuPy, which is not installed") from error
+    # CuPy imports without a GPU, so the import alone proves nothing.
+    if not cupy.cuda.is_available():
+        raise RuntimeError("minimeta.backend: 'cupy' needs a CUDA GPU, and CuPy finds none on this machine")
+    return cupy
+
+
+def to_device(values: Any, device: str) -> Any:
+    """Copy every array of a tree to `device` ("numpy" or "cupy"); leaves already there are kept as they are.
+
+    >>> to_device({"w": np.ones(2)}, "numpy")
+    {'w': array([1., 1.])}
+    """
+    xp = module(device)
+    if xp is np:
+        return asnumpy(values)
+    return tree.map(lambda leaf: xp.asarray(getattr(leaf, "data", leaf) if _is_tensor(leaf) else leaf), values)
+
+
+def asnumpy(values: Any) -> Any:
+    """The tree with every leaf as a NumPy array on the host.
+
+    >>> asnumpy([1.0, np.ones(2)])
+    [array(1.), array([1., 1.])]
+    """
+    return tree.map(_leaf_asnumpy, values)
+
+
+def _leaf_asnumpy(leaf: Any) -> np.ndarray:
+    array = leaf.data if _is_tensor(leaf) else leaf
+    return array.get() if hasattr(array, "get") else np.asarray(array)
+
+
+def _is_tensor(leaf: Any) -> bool:
+    return hasattr(leaf, "node")  # a minimeta.Tensor; the engine imports this module, not the other way round
+
+
+def synchronize(*arrays: Any) -> None:
+    """Wait until every queued GPU operation behind `arrays` is done; on NumPy there is nothing to wait for.
+
+    >>> synchronize(np.ones(2))
+    """
+    cupy = sys.modules.get("cupy")
+    if cupy is not None and any(NAMESPACES.get(type(a)) is cupy for a in arrays):
+        cupy.cuda.get_current_stream().synchronize()

@@ -1,0 +1,176 @@
+"""Drawing N-way K-shot episodes from labelled images."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from minimeta.data.errors import DataError
+
+ROTATIONS = ("none", "fixed_classes", "per_class_random", "per_episode")
+
+
+class Episode(NamedTuple):
+    """A batch of T tasks; every array has a leading task axis.
+
+    Classification: `xs` [T, S, *feat] float32 and `ys` [T, S] int64 are the support set, `xq` [T, Q, *feat] and
+    `yq` [T, Q] the query set, labels run over 0..n_way-1. Regression: `ys` [T, S, 1] and `yq` [T, Q, 1] are float32
+    and `n_way` is 0.
+
+    >>> episode = Episode(np.zeros((1, 2, 3)), np.zeros((1, 2), int), np.zeros((1, 4, 3)), np.zeros((1, 4), int), 2)
+    >>> episode.xq.shape, episode.n_way
+    ((1, 4, 3), 2)
+    """
+
+    xs: np.ndarray
+    ys: np.ndarray
+    xq: np.ndarray
+    yq: np.ndarray
+    n_way: int
+
+
+@dataclass(frozen=True, eq=False)
+class ImageClasses:
+    """Images grouped by class: `images` [classes, drawings, H, W, C], uint8 0..255 or float32 0..1, ink = 1.
+
+    `names` has one entry per class, and so has `groups` (the alphabet of a character) where classes are grouped.
+    Raises DataError where shapes, dtype or counts disagree.
+
+    >>> blank = ImageClasses("blank", "all", np.zeros((3, 5, 8, 8, 1), np.uint8), ("a", "b", "c"))
+    >>> len(blank), blank.drawings
+    (3, 5)
+    """
+
+    name: str
+    split: str
+    images: np.ndarray
+    names: tuple[str, ...]
+    groups: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.images.ndim != 5:
+            raise DataError(f"{self.name}: images need shape [classes, drawings, H, W, C], got {self.images.shape}")
+        if self.images.dtype not in (np.uint8, np.float32):
+            raise DataError(f"{self.name}: images need dtype uint8 or float32, got {self.images.dtype}")
+        for label, entries in (("names", self.names), ("groups", self.groups)):
+            if entries is not None and len(entries) != len(self.images):
+                raise DataError(f"{self.name}: {len(entries)} {label} for {len(self.images)} classes")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def drawings(self) -> int:
+        """Images per class."""
+        return int(self.images.shape[1])
+
+
+class EpisodeSampler:
+    """Few-shot episodes of `dataset`; episode number i is a pure function of (seed, i).
+
+    Classes are distinct within an episode and in random order, so label ids are drawn anew each time; support and
+    query drawings of a class are disjoint. Both sets are class-major ([T, N, K, ...] flattened to [T, N*K, ...]);
+    `shuffle_support` puts the support set, not the query set, in random order, for learners that read it in sequence.
+
+    `rotations` turns images by multiples of 90 degrees, the same for support and query of a class:
+    "none"; "fixed_classes", each class and its three rotations are four classes (Prototypical Networks, Reptile);
+    "per_class_random", one random rotation per class and episode (MAML); "per_episode", one for all (Relation Network).
+
+    Raises DataError at construction where the data cannot supply such episodes. Paper: Vinyals et al. 2016.
+
+    >>> digits = ImageClasses("digits", "all", np.zeros((10, 4, 28, 28, 1), np.uint8), tuple("0123456789"))
+    >>> episode = EpisodeSampler(digits, way=5, shot=1, query=3).batch(first=0, tasks=2)
+    >>> episode.xs.shape, episode.xq.shape, episode.n_way
+    ((2, 5, 28, 28, 1), (2, 15, 28, 28, 1), 5)
+    >>> episode.ys[0].tolist()
+    [0, 1, 2, 3, 4]
+    """
+
+    def __init__(
+        self,
+        dataset: ImageClasses,
+        way: int,
+        shot: int,
+        query: int,
+        *,
+        rotations: str = "none",
+        shuffle_support: bool = False,
+        seed: int = 0,
+    ) -> None:
+        if rotations not in ROTATIONS:
+            raise DataError(f"unknown rotations {rotations!r}: choose from {', '.join(ROTATIONS)}")
+        for label, value, least in (("way", way, 2), ("shot", shot, 1), ("query", query, 1)):
+            if value < least:
+                raise DataError(f"{label} must be at least {least}, got {value}")
+        classes = len(dataset) * (4 if rotations == "fixed_classes" else 1)
+        if way > classes:
+            raise DataError(f"{way}-way needs {way} classes, split '{dataset.split}' has {classes}")
+        if shot + query > dataset.drawings:
+            raise DataError(
+                f"{shot}-shot with {query} queries needs {shot + query} drawings per class, "
+                f"split '{dataset.split}' has {dataset.drawings}"
+            )
+        height, width = dataset.images.shape[2:4]
+        if rotations != "none" and height != width:
+            raise DataError(f"rotations need square images, split '{dataset.split}' has {height}x{width} pixels")
+        self.dataset = dataset
+        self.way = way
+        self.shot = shot
+        self.query = query
+        self.rotations = rotations
+        self.shuffle_support = shuffle_support
+        self.seed = seed
+        self.classes = classes
+
+    def batch(self, first: int, tasks: int) -> Episode:
+        """Episodes number first .. first+tasks-1, the same in any chunking; DataError for first < 0 or tasks < 1."""
+        picks = [self._pick(rng) for rng in task_generators(self.seed, first, tasks)]
+        characters, rotation, drawings, order = (np.stack(column) for column in zip(*picks, strict=True))
+        images = self.dataset.images[characters[:, :, None], drawings]
+        if self.rotations != "none":
+            _rotate(images, rotation)
+        if images.dtype == np.uint8:
+            images = images * np.float32(1 / 255)
+        feat = images.shape[3:]
+        labels = np.arange(self.way)
+        xs = images[:, :, : self.shot].reshape(tasks, -1, *feat)
+        ys = np.tile(labels.repeat(self.shot), (tasks, 1))
+        if self.shuffle_support:
+            rows = np.arange(tasks)[:, None]
+            xs, ys = xs[rows, order], ys[rows, order]
+        xq = images[:, :, self.shot :].reshape(tasks, -1, *feat)
+        yq = np.tile(labels.repeat(self.query), (tasks, 1))
+        return Episode(xs, ys, xq, yq, self.way)
+
+    def _pick(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Of one episode: characters [N], quarter turns [N], drawings [N, K+Q], support order [N*K]."""
+        characters = rng.choice(self.classes, self.way, replace=False)
+        turns = np.zeros(self.way, np.int64)
+        if self.rotations == "fixed_classes":
+            characters, turns = np.divmod(characters, 4)
+        elif self.rotations == "per_class_random":
+            turns = rng.integers(4, size=self.way)
+        elif self.rotations == "per_episode":
+            turns[:] = rng.integers(4)
+        drawings = rng.random((self.way, self.dataset.drawings)).argsort(axis=1)[:, : self.shot + self.query]
+        return characters, turns, drawings, rng.permutation(self.way * self.shot)
+
+
+def task_generators(seed: int, first: int, tasks: int) -> list[np.random.Generator]:
+    """One independent generator per task number first .. first+tasks-1.
+
+    >>> [a, b] = task_generators(seed=0, first=6, tasks=2)
+    >>> [c] = task_generators(seed=0, first=7, tasks=1)
+    >>> b.random() == c.random()
+    True
+    """
+    if first < 0 or tasks < 1:
+        raise DataError(f"a batch needs first >= 0 and tasks >= 1, got first={first}, tasks={tasks}")
+    return [np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(i,))) for i in range(first, first + tasks)]
+
+
+def _rotate(images: np.ndarray, turns: np.ndarray) -> None:
+    """Turn images[t, n] (all its drawings) by turns[t, n] quarters, in place."""
+    for quarters in (1, 2, 3):
+        chosen = turns == quarters
+        images[chosen] = np.rot90(images[chosen], quarters, axes=(2, 3))

@@ -1,0 +1,151 @@
+"""A whole run from recipe to results, and the evaluation of what it left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from os import PathLike
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minimeta import backend, checkpoint, curve, doctor
+from minimeta.checkpoint import CheckpointError
+from minimeta.data import parse_split
+from minimeta.evaluation import OnDevice, Result, evaluate
+from minimeta.learners.base import Learner, Params
+from minimeta.progress import Progress
+from minimeta.recipes import Recipe, Source, from_record, source
+from minimeta.run_folder import RunFolder
+from minimeta.training import Outcome, train
+
+Folder = str | PathLike[str]
+
+
+class Model(NamedTuple):
+    """A trained learner: what adapts, with which parameters, and the recipe it was trained by."""
+
+    learner: Learner
+    params: Params
+    recipe: Recipe
+
+
+def load_recipe(folder: Folder) -> Recipe:
+    """The recipe in a run folder's config.json. Raises RunError or CheckpointError where there is none."""
+    files = RunFolder(folder)
+    config = files.read_config()
+    try:
+        return from_record(config)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{files.config}: not a configuration this version reads: {error}") from error
+
+
+def load_model(folder: Folder) -> Model:
+    """The best model of a run folder, from config.json and model.safetensors; NumPy and safetensors suffice.
+
+    Raises RunError or CheckpointError, naming the file and what is wrong with it.
+    """
+    recipe = load_recipe(folder)
+    learner = recipe.make_learner()
+    params, _ = checkpoint.load(RunFolder(folder).model, like=learner.init(np.random.default_rng(0)))
+    return Model(learner, params, recipe)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What to evaluate on: `episodes` episodes of a part of a data set."""
+
+    data: str
+    part: str
+    way: int
+    shot: int
+    query: int
+    episodes: int
+    seed: int
+    split: str | None
+    rotations: str
+    backend: str = "numpy"
+
+    def source(self, data_dir: Folder | None = None) -> Source:
+        """The episodes. Raises DataError where the data cannot supply them."""
+        return source(
+            self.data, self.part, self.way, self.shot, self.query,
+            split=self.split, rotations=self.rotations, seed=self.seed, data_dir=data_dir,
+        )  # fmt: skip
+
+
+def trial_of(recipe: Recipe, part: str = "test") -> Trial:
+    """The test that ends a run by this recipe, or the same on another part of the data."""
+    return Trial(
+        recipe.data, part, recipe.test_way, recipe.test_shot, recipe.test_query, recipe.test_episodes,
+        recipe.training.seed, recipe.split, recipe.rotations, recipe.backend,
+    )  # fmt: skip
+
+
+def assess(learner: Learner, params: Params, trial: Trial, drawn: Source) -> tuple[Result, dict[str, Any]]:
+    """The result of a test on its episodes, and the record of it for JSON. Progress goes to stderr."""
+    with Progress(trial.episodes, "episodes") as progress:
+        result = evaluate(
+            learner,
+            backend.to_device(params, trial.backend),
+            OnDevice(drawn.episodes, trial.backend),
+            trial.episodes,
+            report=progress.show,
+        )
+    record = {
+        **result.record(),
+        "way": trial.way,
+        "shot": trial.shot,
+        "query": trial.query,
+        "data": trial.data,
+        "split": drawn.split,
+        "rotations": trial.rotations,
+        "bn_mode": getattr(learner, "batch_norm", None),
+        "seed": trial.seed,
+        "backend": trial.backend,
+    }
+    return result, record
+
+
+def run(
+    recipe: Recipe,
+    folder: Folder,
+    *,
+    resume: bool = False,
+    data_dir: Folder | None = None,
+    say: Callable[[str], None] = print,
+) -> tuple[Result, Outcome]:
+    """Train by the recipe, test the best model, write results.json and curve.png.
+
+    Raises what `source` and `train` raise; all data is at hand and checked before training begins.
+    """
+    seed = recipe.training.seed
+    options: dict[str, Any] = {"rotations": recipe.rotations, "seed": seed, "data_dir": data_dir}
+    training = source(recipe.data, "train", recipe.way, recipe.shot, recipe.query, split=recipe.split, **options)
+    # where the data has chosen its split scheme itself, the whole run and its evaluation must keep to it
+    recipe = replace(recipe, split=parse_split(training.split)[0])
+    validation = replace(trial_of(recipe, "val"), query=recipe.query).source(data_dir)
+    trial = trial_of(recipe)
+    drawn = trial.source(data_dir)
+    learner = recipe.make_learner()
+    outcome = train(
+        learner, training.episodes, validation.episodes, recipe.training, folder,
+        config=recipe.record(), resume=resume, device=recipe.backend,
+    )  # fmt: skip
+    result, record = assess(learner, outcome.params, trial, drawn)
+    files = RunFolder(folder)
+    about = {
+        "learner": recipe.learner,
+        "steps": outcome.step,
+        "best_step": outcome.best_step,
+        "interrupted": outcome.interrupted,
+        "seconds": outcome.seconds,
+        "versions": doctor.versions(),
+        "git_revision": doctor.git_revision(),
+    }
+    checkpoint.write_json(files.results, {**record, **about})
+    try:
+        curve.draw(files.records(), files.curve, f"{recipe.learner} on {recipe.data}: test {result}")
+    except ImportError as error:
+        say(f"no curve.png: {error}")
+    return result, outcome

@@ -1,0 +1,38 @@
+"""The learners, by family: metric-based, optimization-based, model-based. `make(name, **hyper)` builds any of them."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import fields
+
+from minimeta.learners.base import Learner
+
+_LEARNERS = {
+    "prototypical": ("minimeta.learners.metric_based.prototypical", "Prototypical"),
+}
+
+
+def names() -> list[str]:
+    """The names that `make` knows.
+
+    >>> "prototypical" in names()
+    True
+    """
+    return list(_LEARNERS)
+
+
+def make(name: str, **hyper: object) -> Learner:
+    """Build a learner by name with its hyper-parameters; raises ValueError for a name or hyper-parameter it has not.
+
+    >>> make("prototypical", filters=32)
+    Prototypical(channels=1, filters=32, blocks=4, batch_norm='running')
+    """
+    if name not in _LEARNERS:
+        raise ValueError(f"unknown learner {name!r}; choose one of {', '.join(_LEARNERS)}")
+    module, attribute = _LEARNERS[name]
+    learner = getattr(importlib.import_module(module), attribute)
+    known = [field.name for field in fields(learner)]
+    for key in hyper:
+        if key not in known:
+            raise ValueError(f"{name} has no hyper-parameter {key!r}; it has {', '.join(known)}")
+    return learner(**hyper)  # type: ignore[no-any-return]

@@ -1,0 +1,89 @@
+"""The one protocol of all learners: a learner adapts to a support set, predicts queries, and can be meta-trained.
+
+    adapt(params, xs, ys, n_way) -> state        prototypes | fast weights | memory | support embeddings
+    predict(params, state, xq)   -> logits       [T, Q, n_way], pure and repeatable
+
+Learners are frozen dataclasses of hyper-parameters; parameters and state are values that come in and go out.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from minimeta import ops, tree
+from minimeta.autodiff import value_and_grad
+from minimeta.data.episodes import Episode
+
+#: A nested dict of arrays. A top-level entry "running" holds statistics (batch norm's): carried along, not trained.
+Params = dict[str, Any]
+
+
+def trainable(params: Params) -> Params:
+    """The entries of `params` that gradients exist for: all but "running".
+
+    >>> trainable({"net": 1.0, "running": 2.0})
+    {'net': 1.0}
+    """
+    return {name: value for name, value in params.items() if name != "running"}
+
+
+class MetaGradient(NamedTuple):
+    """One meta-training signal: the loss, further task means (accuracy, running statistics), the gradient by weight."""
+
+    loss: Any
+    aux: dict[str, Any]
+    grads: Params
+
+
+class Learner(Protocol):
+    """What every learner offers. Arrays have a leading task axis T (see `Episode`); tasks never influence each other."""
+
+    def init(self, rng: np.random.Generator) -> Params:
+        """Fresh parameters, drawn on the host as float32 NumPy arrays."""
+        ...
+
+    def adapt(self, params: Params, xs: Any, ys: Any, n_way: int) -> Any:
+        """What the support set xs [T, S, *feat], ys [T, S] teaches: the state that `predict` needs."""
+        ...
+
+    def predict(self, params: Params, state: Any, xq: Any) -> Any:
+        """Class scores (logits) [T, Q, n_way] of the queries xq [T, Q, *feat]."""
+        ...
+
+    def meta_loss(self, params: Params, episode: Episode) -> tuple[Any, dict[str, Any]]:
+        """The mean cross-entropy of the queries, and aux: at least {"accuracy": ...}; every entry is a mean over tasks.
+
+        A learner with running statistics puts their next value into aux["running"].
+        """
+        state = self.adapt(params, episode.xs, episode.ys, episode.n_way)
+        logits = self.predict(params, state, episode.xq)
+        return ops.cross_entropy(logits, episode.yq), {"accuracy": accuracy(logits, episode.yq)}
+
+    def meta_grad(self, params: Params, episode: Episode) -> MetaGradient:
+        """Loss, aux and gradient of one meta-batch; the gradient covers every entry of `params` but "running"."""
+        loss = value_and_grad(lambda weights: self.meta_loss({**params, **weights}, episode), has_aux=True)
+        (value, aux), grads = loss(trainable(params))
+        return MetaGradient(value, aux, grads)
+
+
+def chunked_meta_grad(learner: Learner, params: Params, episode: Episode, chunk: int | None = None) -> MetaGradient:
+    """`learner.meta_grad`, `chunk` tasks at a time: memory is bounded by the chunk, the result is the same mean."""
+    tasks = len(episode.ys)
+    if chunk is None or chunk >= tasks:
+        return learner.meta_grad(params, episode)
+    if chunk < 1:
+        raise ValueError(f"chunk={chunk}: a chunk holds at least one task")
+    total = None
+    for start in range(0, tasks, chunk):
+        part = Episode(*[a[start : start + chunk] for a in episode[:4]], episode.n_way)
+        share = len(part.ys) / tasks
+        term = tree.map(lambda leaf, share=share: leaf * share, learner.meta_grad(params, part))
+        total = term if total is None else tree.map(lambda a, b: a + b, total, term)
+    return MetaGradient(*total)
+
+
+def accuracy(logits: Any, labels: Any) -> Any:
+    """Share of queries whose largest logit is their label's; the lowest index wins a tie."""
+    return (ops.argmax(logits, axis=-1) == labels).mean()

@@ -1,0 +1,94 @@
+"""Every operation, under NumPy's name. On plain arrays they return plain arrays, on Tensors Tensors."""
+
+from minimeta.ops.conv import avg_pool2d, conv2d, max_pool2d
+from minimeta.ops.elementwise import (
+    abs,
+    add,
+    clip,
+    cos,
+    divide,
+    exp,
+    expm1,
+    log,
+    log1p,
+    maximum,
+    minimum,
+    multiply,
+    negative,
+    power,
+    relu,
+    sigmoid,
+    sign,
+    sin,
+    softplus,
+    sqrt,
+    square,
+    subtract,
+    tanh,
+    where,
+)
+from minimeta.ops.fused import sqeuclidean
+from minimeta.ops.indexing import (
+    argmax,
+    argmin,
+    argsort,
+    equal,
+    getitem,
+    greater,
+    greater_equal,
+    index_add,
+    index_update,
+    less,
+    less_equal,
+    not_equal,
+    one_hot,
+    sort,
+    take,
+    take_along_axis,
+)
+from minimeta.ops.linalg import (
+    cholesky,
+    diag,
+    dot,
+    einsum,
+    inv,
+    matmul,
+    norm,
+    outer,
+    slogdet,
+    solve,
+    tensordot,
+    trace,
+)
+from minimeta.ops.methods import attach as _attach
+from minimeta.ops.nn import (
+    batch_norm,
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    layer_norm,
+    log_softmax,
+    lstm_cell,
+    mse,
+    softmax,
+)
+from minimeta.ops.reduce import cumsum, logsumexp, max, mean, min, prod, std, sum, var
+from minimeta.ops.shape import (
+    astype,
+    broadcast_to,
+    concatenate,
+    expand_dims,
+    flip,
+    moveaxis,
+    pad,
+    repeat,
+    reshape,
+    roll,
+    split,
+    squeeze,
+    stack,
+    swapaxes,
+    tile,
+    transpose,
+)
+
+_attach()
