@@ -1,4 +1,4 @@
-"""One suite for every learner: what the protocol of `minimeta.learners.base` promises, checked on small real episodes."""
+"""One suite for every learner: what the protocol of `minimeta.learners.base` promises, on small real episodes."""
 
 from __future__ import annotations
 
@@ -78,7 +78,8 @@ def _same(name: str, actual: Any, expected: Any, tolerance: float = 1e-9) -> Non
         scale = max(1.0, float(np.abs(b).max(initial=0)))
         off = float(np.abs(a - b).max(initial=0)) if a.shape == b.shape else np.inf
         if not off <= tolerance * scale:
-            raise AssertionError(f"check_learner: {name}: {'/'.join(path) or 'values'} differ by {off:g} (scale {scale:g})")
+            place = "/".join(path) or "values"
+            raise AssertionError(f"check_learner: {name}: {place} differ by {off:g} (scale {scale:g})")
 
 
 def _shapes(learner: Learner, params: Params, episode: Episode) -> None:
@@ -121,14 +122,14 @@ def _queries_apart(learner: Learner, params: Params, episode: Episode) -> None:
 def _tasks_apart(learner: Learner, params: Params, episode: Episode) -> None:
     """A task's scores do not depend on the other tasks, nor on their order."""
     logits = _logits(learner, params, episode)
-    alone = Episode(*[a[1:2] for a in episode[:4]], episode.n_way)
-    turned = Episode(*[a[::-1] for a in episode[:4]], episode.n_way)
+    alone, turned = episode.tasks(slice(1, 2)), episode.tasks(slice(None, None, -1))
     _same("task alone", _logits(learner, params, alone), logits[1:2])
     _same("task order", _logits(learner, params, turned), logits[::-1])
 
 
 def _batched_equals_looped(learner: Learner, params: Params, episode: Episode) -> None:
-    _same("batched equals looped", learner.meta_grad(params, episode), chunked_meta_grad(learner, params, episode, chunk=1))
+    looped = chunked_meta_grad(learner, params, episode, chunk=1)
+    _same("batched equals looped", learner.meta_grad(params, episode), looped)
 
 
 def _meta_gradient(learner: Learner, params: Params, episode: Episode) -> None:
@@ -141,7 +142,7 @@ def _meta_gradient(learner: Learner, params: Params, episode: Episode) -> None:
         ahead, behind = (float(learner.meta_loss(_moved(params, direction, t), episode)[0]) for t in (1e-6, -1e-6))
         numeric = (ahead - behind) / 2e-6
         if abs(slope - numeric) > 1e-6 * max(1.0, abs(numeric)):
-            raise AssertionError(f"check_learner: meta-gradient: {slope} along a direction, finite difference {numeric}")
+            raise AssertionError(f"check_learner: meta-gradient: {slope} along a direction, by differences {numeric}")
 
 
 def _moved(params: Params, direction: Params, distance: float) -> Params:
@@ -182,4 +183,4 @@ def _overfits(learner: Learner, episode: Episode, steps: int, seed: int) -> None
         weights, state = optimizer.update(grads, state, trainable(params))
         params = {**params, **weights} | ({"running": aux["running"]} if "running" in aux else {})
     if not last < 0.1 * first:
-        raise AssertionError(f"check_learner: {steps} steps on one episode took the loss only from {first:g} to {last:g}")
+        raise AssertionError(f"check_learner: overfits: {steps} steps on one episode, loss {first:g} -> {last:g}")

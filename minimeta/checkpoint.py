@@ -46,7 +46,9 @@ def save(path: str | os.PathLike[str], values: Any, metadata: dict[str, Any] | N
     values = backend.asnumpy(values)
     _check_keys(values)
     # safetensors reads memory as it lies, so it must lie in order; ascontiguousarray would turn 0-d into 1-d
-    tensors = {"/".join(place): np.array(leaf, order="C") for place, leaf in tree.items(values)}
+    tensors = {
+        "/".join(place): np.array(leaf, leaf.dtype.newbyteorder("="), order="C") for place, leaf in tree.items(values)
+    }
     record = {"format": FORMAT, "structure": tree.map(lambda leaf: 0, values), "metadata": metadata or {}}
     record["digest"] = _digest(tensors, record)
     write_bytes(Path(path), safetensors.numpy.save(tensors, {ENTRY: json.dumps(record)}))

@@ -75,11 +75,11 @@ def conv_net(params: Params, x: Any, running: Params | None = None) -> tuple[Any
 
 def running_init(params: Params) -> Params:
     """Running statistics of a `conv_net` before training: mean 0, variance 1."""
-    return {
-        name: {"mean": np.zeros_like(block["beta"]), "var": np.ones_like(block["gamma"])} for name, block in params.items()
-    }
+    fresh = {"mean": np.zeros_like, "var": np.ones_like}
+    return {name: {key: like(block["beta"]) for key, like in fresh.items()} for name, block in params.items()}
 
 
 def running_update(running: Params, statistics: Params, rate: float = 0.1) -> Params:
     """Exponential averages: (1 - rate) * running + rate * statistics."""
-    return tree.map(lambda old, new: old * (1 - rate) + new * rate, running, statistics)
+    averages: Params = tree.map(lambda old, new: old * (1 - rate) + new * rate, running, statistics)
+    return averages

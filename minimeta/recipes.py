@@ -44,6 +44,10 @@ class Recipe:
     hyper: dict[str, Any] = field(default_factory=dict)
     training: Settings = field(default_factory=Settings)
 
+    def __post_init__(self) -> None:
+        if self.test_episodes < 2:
+            raise ValueError(f"test_episodes={self.test_episodes}; an interval needs at least 2")
+
     def make_learner(self) -> Learner:
         """The learner. Raises ValueError for an unknown one and for hyper-parameters it has not."""
         return learners.make(self.learner, **self.hyper)
@@ -88,6 +92,10 @@ RECIPES: dict[tuple[str | None, str], Recipe] = {
 }
 
 
+#: What `with_settings` takes beside the fields of the learner and of `Settings`.
+TEST_KEYS = ("test_query", "test_episodes")
+
+
 def recipe_for(learner: str, data: str) -> Recipe:
     """The defaults of a learner on a data set ("glyphs", "omniglot", "sinusoid").
 
@@ -110,29 +118,34 @@ def recipe_for(learner: str, data: str) -> Recipe:
 
 
 def with_settings(recipe: Recipe, assignments: list[str]) -> Recipe:
-    """The recipe with each "key=value" applied to the learner's hyper-parameters or the training settings.
+    """The recipe with each "key=value" applied: hyper-parameters of the learner, settings of the training, TEST_KEYS.
 
     Raises ValueError for an unknown key, listing those there are, and for a value of the wrong type.
 
     >>> with_settings(recipe_for("prototypical", "glyphs"), ["filters=32", "lr=0.01"]).hyper
     {'filters': 32}
     """
-    learner_types = typing.get_type_hints(type(recipe.make_learner()))
-    training_types = typing.get_type_hints(Settings)
-    hyper = {f.name for f in fields(recipe.make_learner())}  # type: ignore[arg-type]
-    training = {f.name for f in fields(Settings)}
+    hyper, training = _field_types(type(recipe.make_learner())), _field_types(Settings)
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals:
             raise ValueError(f"--set {assignment}: need key=value")
         if key in hyper:
-            recipe = replace(recipe, hyper={**recipe.hyper, key: parse(key, text, learner_types[key])})
+            recipe = replace(recipe, hyper={**recipe.hyper, key: parse(key, text, hyper[key])})
         elif key in training:
-            recipe = replace(recipe, training=replace(recipe.training, **{key: parse(key, text, training_types[key])}))
+            recipe = replace(recipe, training=replace(recipe.training, **{key: parse(key, text, training[key])}))
+        elif key in TEST_KEYS:
+            recipe = replace(recipe, **{key: parse(key, text, int)})
         else:
-            known = f"{', '.join(sorted(hyper))} ({recipe.learner}); {', '.join(sorted(training))} (training)"
-            raise ValueError(f"--set {key}: unknown; choose from {known}")
+            known = {recipe.learner: hyper, "training": training, "test": TEST_KEYS}
+            choices = "; ".join(f"{', '.join(names)} ({topic})" for topic, names in known.items())
+            raise ValueError(f"--set {key}: unknown; choose from {choices}")
     return recipe
+
+
+def _field_types(kind: type) -> dict[str, Any]:
+    types_by_name = typing.get_type_hints(kind)
+    return {field.name: types_by_name[field.name] for field in fields(kind)}  # type: ignore[arg-type]
 
 
 def parse(key: str, text: str, kind: Any) -> Any:

@@ -1,7 +1,7 @@
 """Checks for code that stands on minimeta, for use in anybody's tests.
 
-`check_grads` compares the gradients of a function, to any order, with finite differences. `check_op` draws one case from
-an operation's record and makes every generic check on it; `HypothesisDraw` is what it draws from.
+`check_grads` compares the gradients of a function, to any order, with finite differences. `check_op` draws one case
+from an operation's record and makes every generic check on it; `HypothesisDraw` is what it draws from.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Trees: nested dicts, lists, tuples and named tuples whose leaves are arrays, Tensors or numbers. None is an empty tree.
+"""Trees: nested dicts, lists, tuples and named tuples whose leaves are arrays, Tensors or numbers.
 
-Parameters, optimizer state and gradients are all trees, so one `map` serves every algorithm.
+None is an empty tree. Parameters, optimizer state and gradients are all trees, so one `map` serves every algorithm.
 """
 
 from __future__ import annotations

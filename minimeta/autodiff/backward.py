@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -127,8 +128,7 @@ def pull_back(found: Reach, cotangents: dict[int, Any], targets: Sequence[Node])
     Cotangents are plain arrays as long as nobody watches: then rules run on arrays and nothing is recorded.
     """
     known = {number: _as_seed(c, found.watched) for number, c in cotangents.items()}
-    for _ in walk(found.path, known, {t.number for t in targets}, found.watched):
-        pass
+    deque(walk(found.path, known, {t.number for t in targets}, found.watched), maxlen=0)  # drains it, holding nothing
     return [known.get(t.number) for t in targets]
 
 

@@ -97,9 +97,9 @@ def vjp(f: Function, *args: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]
     (array([3., 4.]), array([1., 2.]))
     """
     variables = _Variables("vjp", args, tuple(range(len(args))))
-    result = f(*variables.args)
+    result = tree.map(_tensor, f(*variables.args))
     found = variables.reach(result)
-    numbers = [getattr(getattr(leaf, "node", None), "number", None) for leaf in tree.leaves(result)]
+    numbers = [None if leaf.node is None else leaf.node.number for leaf in tree.leaves(result)]
     result = variables.release(result, found)
     outputs = stop_gradient(result)
 
@@ -124,8 +124,7 @@ def jvp(f: Function, args: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[
     """
     y, pullback = vjp(f, *args)
     # cotangent -> pullback(cotangent) is linear, so its own pullback, at any point, is the derivative of f.
-    zeros = tree.map(lambda leaf: backend.namespace(_data(leaf)).zeros_like(_data(leaf)), y)
-    _, push = vjp(pullback, zeros)
+    _, push = vjp(pullback, tree.map(_zeros_like, y))
     return y, push(tuple(tangents))[0]
 
 
@@ -263,7 +262,7 @@ class _Variables:
         gradients = []
         for leaf, g in zip(self.leaves, known, strict=True):
             if g is None:
-                g = backend.namespace(leaf.data).zeros_like(leaf.data)
+                g = _zeros_like(leaf.data)
             if type(g) is not Tensor and (found.watched or self.handed_tensors):
                 g = Tensor(g)
             gradients.append(g if type(g) is Tensor else backend.namespace(g).asarray(g))
@@ -272,7 +271,7 @@ class _Variables:
 
 def _fresh(name: str, position: int, path: tuple[str, ...], leaf: Any) -> Tensor:
     """The leaf under a node of its own; its parent is the node it came with, if any."""
-    tensor = leaf if type(leaf) is Tensor else Tensor(leaf)
+    tensor = _tensor(leaf)
     if str(tensor.dtype) not in ("float32", "float64"):
         place = f"argument {position}" + "".join(f"[{key!r}]" for key in path)
         raise TypeError(f"minimeta.{name}: {place} has dtype {tensor.dtype}; derivatives need float32 or float64")
@@ -289,7 +288,7 @@ def _split_aux(result: Any) -> tuple[Any, Any]:
 def _scalar(value: Any) -> Tensor:
     if isinstance(value, (dict, list, tuple)) or value is None:
         raise TypeError(f"minimeta.grad: the function returns one number, got {type(value).__name__}; see has_aux")
-    tensor = value if type(value) is Tensor else Tensor(value)
+    tensor = _tensor(value)
     if tensor.size != 1:
         raise ValueError(
             f"minimeta.grad: the function returns one number, got shape {tensor.shape}; "
@@ -308,6 +307,16 @@ def _check_cotangent(output: Any, cotangent: Any) -> Any:
 
 def _data(leaf: Any) -> Any:
     return leaf.data if type(leaf) is Tensor else leaf
+
+
+def _tensor(leaf: Any) -> Tensor:
+    return leaf if type(leaf) is Tensor else Tensor(leaf)
+
+
+def _zeros_like(leaf: Any) -> Any:
+    """Zeros of the leaf's shape, dtype and kind: a Tensor for a Tensor, a plain array for an array."""
+    zeros = backend.namespace(_data(leaf)).zeros_like(_data(leaf))
+    return Tensor(zeros) if type(leaf) is Tensor else zeros
 
 
 def _ones(value: Tensor) -> Any:

@@ -28,6 +28,10 @@ class Episode(NamedTuple):
     yq: np.ndarray
     n_way: int
 
+    def tasks(self, which: slice) -> Episode:
+        """Some of the tasks, as an episode of their own."""
+        return Episode(self.xs[which], self.ys[which], self.xq[which], self.yq[which], self.n_way)
+
 
 @dataclass(frozen=True, eq=False)
 class ImageClasses:

@@ -8,6 +8,7 @@ Learners are frozen dataclasses of hyper-parameters; parameters and state are va
 
 from __future__ import annotations
 
+import operator
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -38,7 +39,7 @@ class MetaGradient(NamedTuple):
 
 
 class Learner(Protocol):
-    """What every learner offers. Arrays have a leading task axis T (see `Episode`); tasks never influence each other."""
+    """What every learner offers. Arrays have a leading task axis T, see `Episode`; tasks never influence each other."""
 
     def init(self, rng: np.random.Generator) -> Params:
         """Fresh parameters, drawn on the host as float32 NumPy arrays."""
@@ -75,13 +76,13 @@ def chunked_meta_grad(learner: Learner, params: Params, episode: Episode, chunk:
         return learner.meta_grad(params, episode)
     if chunk < 1:
         raise ValueError(f"chunk={chunk}: a chunk holds at least one task")
-    total = None
+    total: Any = None
     for start in range(0, tasks, chunk):
-        part = Episode(*[a[start : start + chunk] for a in episode[:4]], episode.n_way)
+        part = episode.tasks(slice(start, start + chunk))
         share = len(part.ys) / tasks
         term = tree.map(lambda leaf, share=share: leaf * share, learner.meta_grad(params, part))
-        total = term if total is None else tree.map(lambda a, b: a + b, total, term)
-    return MetaGradient(*total)
+        total = term if total is None else tree.map(operator.add, total, term)
+    return total  # type: ignore[no-any-return]
 
 
 def accuracy(logits: Any, labels: Any) -> Any:

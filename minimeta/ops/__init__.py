@@ -1,5 +1,6 @@
 """Every operation, under NumPy's name. On plain arrays they return plain arrays, on Tensors Tensors."""
 
+from minimeta.autodiff.primitives import astype, broadcast_to, concatenate, stack
 from minimeta.ops.conv import avg_pool2d, conv2d, max_pool2d
 from minimeta.ops.elementwise import (
     abs,
@@ -73,9 +74,6 @@ from minimeta.ops.nn import (
 )
 from minimeta.ops.reduce import cumsum, logsumexp, max, mean, min, prod, std, sum, var
 from minimeta.ops.shape import (
-    astype,
-    broadcast_to,
-    concatenate,
     expand_dims,
     flip,
     moveaxis,
@@ -85,10 +83,22 @@ from minimeta.ops.shape import (
     roll,
     split,
     squeeze,
-    stack,
     swapaxes,
     tile,
     transpose,
 )
 
 _attach()
+
+__all__ = [
+    "abs", "add", "argmax", "argmin", "argsort", "astype", "avg_pool2d", "batch_norm",
+    "binary_cross_entropy_with_logits", "broadcast_to", "cholesky", "clip", "concatenate", "conv2d", "cos",
+    "cross_entropy", "cumsum", "diag", "divide", "dot", "einsum", "equal", "exp", "expand_dims", "expm1",
+    "flip", "getitem", "greater", "greater_equal", "index_add", "index_update", "inv", "layer_norm", "less",
+    "less_equal", "log", "log1p", "log_softmax", "logsumexp", "lstm_cell", "matmul", "max", "max_pool2d",
+    "maximum", "mean", "min", "minimum", "moveaxis", "mse", "multiply", "negative", "norm", "not_equal",
+    "one_hot", "outer", "pad", "power", "prod", "relu", "repeat", "reshape", "roll", "sigmoid", "sign", "sin",
+    "slogdet", "softmax", "softplus", "solve", "sort", "split", "sqeuclidean", "sqrt", "square", "squeeze",
+    "stack", "std", "subtract", "sum", "swapaxes", "take", "take_along_axis", "tanh", "tensordot", "tile",
+    "trace", "transpose", "var", "where",
+]  # fmt: skip

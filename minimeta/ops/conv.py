@@ -35,18 +35,18 @@ def conv2d(x: Any, w: Any, stride: int | Pair = 1, padding: str | int | Pads = "
     (1, 5, 5, 4)
     """
     _check_shapes(x, w)
-    stride = (stride, stride) if isinstance(stride, int) else tuple(stride)
+    strides = (stride, stride) if isinstance(stride, int) else stride
     *lead, height, width, channels = x.shape
-    pads = explicit_padding(padding, (height, width), w.shape[-4:-2], stride)
-    for name, size, kernel, pad in zip(("height", "width"), (height, width), w.shape[-4:-2], pads, strict=True):
-        if kernel > size + sum(pad):
+    pads = explicit_padding(padding, (height, width), w.shape[-4:-2], strides)
+    for name, size, kernel, sides in zip(("height", "width"), (height, width), w.shape[-4:-2], pads, strict=True):
+        if kernel > size + sum(sides):
             raise ValueError(
-                f"minimeta.conv2d: the kernel is larger than the padded image: {name} {kernel} > {size} + {sum(pad)}; "
+                f"minimeta.conv2d: the kernel is larger than the padded image: {name} {kernel} > {size}+{sum(sides)}; "
                 f"x.shape={x.shape}, w.shape={w.shape}"
             )
     if w.ndim == 4:  # one set of weights: all images are one task's
         x, w = reshape(x, (1, -1, height, width, channels)), reshape(w, (1, *w.shape))
-    y = _conv(x, w, stride=stride, pads=pads)
+    y = _conv(x, w, stride=strides, pads=pads)
     return reshape(y, (*lead, *y.shape[2:]))
 
 
@@ -75,7 +75,7 @@ def explicit_padding(padding: str | int | Pads, size: Pair, kernel: Pair, stride
     if isinstance(padding, int) and padding >= 0:
         return (padding, padding), (padding, padding)
     try:
-        (top, bottom), (left, right) = padding  # type: ignore[misc, union-attr]
+        (top, bottom), (left, right) = padding  # type: ignore
         return (int(top), int(bottom)), (int(left), int(right))
     except (TypeError, ValueError):
         raise ValueError(
@@ -180,7 +180,8 @@ def _patches(xp: Any, x: Any, kernel: Pair, stride: Pair, pads: Pads) -> Iterato
     step_images = min(images, at_once)
     step_tasks = max(1, min(tasks, at_once // images))
     (top, bottom), (left, right) = pads
-    padded = xp.zeros((step_tasks, step_images, x.shape[2] + top + bottom, x.shape[3] + left + right, channels), x.dtype)
+    outer = (x.shape[2] + top + bottom, x.shape[3] + left + right)
+    padded = xp.zeros((step_tasks, step_images, *outer, channels), dtype=x.dtype)
     buffer = xp.empty((step_tasks * step_images * pixels * depth,), dtype=x.dtype)
     for t in range(0, tasks, step_tasks):
         for b in range(0, images, step_images):
@@ -277,7 +278,7 @@ def _first_largest(xp: Any, x: Any, y: Any, *, size: int, stride: int) -> list[A
     return masks
 
 
-# Pooling with fixed choices is linear: `_gather` picks or sums pixels, `_scatter` sends them back; each is the other's rule.
+# Pooling with fixed choices is linear: `_gather` picks or sums pixels, `_scatter` sends them back: each other's rules.
 
 
 @op(saves="none")
@@ -350,11 +351,12 @@ def _max_pool_case(draw: Draw) -> Any:
 def _pool_reference(fold: Any) -> Any:
     def pool(x: Any, size: int, stride: int | None, ceil_mode: bool = False) -> Any:
         stride = stride or size
-        starts = [
-            [a for a in range(0, n, stride) if a + size <= n or (ceil_mode and a - stride + size < n)] for n in x.shape[1:3]
+        rows, columns = [
+            [a for a in range(0, n, stride) if a + size <= n or (ceil_mode and a - stride + size < n)]
+            for n in x.shape[1:3]
         ]
-        rows = [np.stack([fold(x[:, a : a + size, b : b + size], axis=(1, 2)) for b in starts[1]], 1) for a in starts[0]]
-        return np.stack(rows, 1)
+        windows = [[x[:, a : a + size, b : b + size] for b in columns] for a in rows]
+        return np.stack([np.stack([fold(w, axis=(1, 2)) for w in row], 1) for row in windows], 1)
 
     return pool
 

@@ -1,7 +1,7 @@
 """Operations on each element, with NumPy's broadcasting. Each has its rules and its test record beside it.
 
-At kinks: abs, relu and sign have slope 0 at 0; a tie of maximum or minimum gives half to each side; sqrt has slope 0 at 0
-(so norms and standard deviations stay finite); clip passes the gradient on its bounds.
+At kinks: abs, relu and sign have slope 0 at 0; a tie of maximum or minimum gives half to each side; sqrt has slope 0
+at 0 (so norms and standard deviations stay finite); clip passes the gradient on its bounds.
 """
 
 from __future__ import annotations

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from minimeta.autodiff.op import op
 from minimeta.autodiff.record import Draw, record
 from minimeta.ops.linalg import matmul

@@ -482,7 +482,7 @@ def _regular(draw: Draw, lead: Shape = ()) -> Any:
 
 def _systems(draw: Draw) -> Any:
     first, second = draw.broadcastable(2)
-    a = _regular(draw, first[:1])
+    a = _regular(draw, first[-1:])
     n = a.shape[-1]
     return (a, draw.array(draw.choice(((n,), (n, 2), (*second[-1:], n, 1))))), {}
 

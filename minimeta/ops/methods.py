@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from minimeta.autodiff import primitives
 from minimeta.autodiff.tensor import Tensor
 from minimeta.ops import elementwise, indexing, linalg, reduce, shape
 
@@ -47,7 +48,7 @@ _METHODS: dict[str, Any] = {
     "T": property(shape.transpose),
     "argmax": indexing.argmax,
     "argmin": indexing.argmin,
-    "astype": shape.astype,
+    "astype": primitives.astype,
     "clip": elementwise.clip,
     "cumsum": reduce.cumsum,
     "dot": linalg.dot,

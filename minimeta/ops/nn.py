@@ -84,7 +84,9 @@ def mse(predictions: Any, targets: Any, reduction: str = "mean") -> Any:
 def _reduced(name: str, losses: Any, reduction: str) -> Any:
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"minimeta.{name}: reduction={reduction!r}; choose 'mean', 'sum' or 'none'")
-    return {"mean": mean, "sum": sum, "none": lambda x: x}[reduction](losses)
+    if reduction == "none":
+        return losses
+    return mean(losses) if reduction == "mean" else sum(losses)
 
 
 @op(broadcasts=True)
@@ -152,7 +154,7 @@ def _pairs(draw: Draw) -> Any:
 
 
 def _fold(losses: Any, reduction: str) -> Any:
-    return {"mean": np.mean, "sum": np.sum, "none": np.asarray}[reduction](losses)
+    return losses if reduction == "none" else getattr(np, reduction)(losses)
 
 
 def _cross_entropy_reference(logits: Any, labels: Any, reduction: str) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from minimeta.autodiff.op import op
-from minimeta.autodiff.primitives import astype, broadcast_to, concatenate, stack
+from minimeta.autodiff.primitives import broadcast_to, concatenate, stack
 from minimeta.autodiff.record import Draw, record, unary
 
 Shape = tuple[int, ...]
@@ -110,7 +110,7 @@ def split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0) -> li
     if isinstance(indices_or_sections, int):
         if indices_or_sections < 1 or length % indices_or_sections:
             raise ValueError(
-                f"minimeta.split: axis {axis} of shape {x.shape} does not divide into {indices_or_sections} equal sections"
+                f"minimeta.split: axis {axis} of shape {x.shape} does not divide into {indices_or_sections} equal parts"
             )
         step = length // indices_or_sections
         cuts = list(range(step, length, step)) if step else [0] * (indices_or_sections - 1)
@@ -181,15 +181,15 @@ def tile(x: Any, reps: int | Shape) -> Any:
     array([[1., 2., 1., 2.],
            [1., 2., 1., 2.]])
     """
-    reps = (reps,) if isinstance(reps, int) else tuple(reps)
-    ndim = max(x.ndim, len(reps))
+    times = (reps,) if isinstance(reps, int) else tuple(reps)
+    ndim = max(x.ndim, len(times))
     shape = (1,) * (ndim - x.ndim) + tuple(x.shape)
-    reps = (1,) * (ndim - len(reps)) + reps
+    times = (1,) * (ndim - len(times)) + times
     wide = broadcast_to(
         reshape(x, tuple(n for size in shape for n in (1, size))),
-        tuple(n for pair in zip(reps, shape, strict=True) for n in pair),
+        tuple(n for pair in zip(times, shape, strict=True) for n in pair),
     )
-    return reshape(wide, tuple(r * n for r, n in zip(reps, shape, strict=True)))
+    return reshape(wide, tuple(r * n for r, n in zip(times, shape, strict=True)))
 
 
 def _target_shape(draw: Draw) -> Any:
@@ -228,7 +228,13 @@ def _with(name: str, options: tuple[Any, ...]) -> Any:
 
 def _joined(draw: Draw) -> Any:
     shape = draw.shape(min_dims=1)
-    return ([draw.array(shape) for _ in range(draw.integer(1, 3))],), {"axis": draw.integer(-len(shape), len(shape) - 1)}
+    arrays = [draw.array(shape) for _ in range(draw.integer(1, 3))]
+    return (arrays,), {"axis": draw.integer(-len(shape), len(shape) - 1)}
+
+
+def _cut(draw: Draw) -> Any:
+    x = draw.array((4, *draw.shape(max_dims=2)))
+    return (x,), {"indices_or_sections": draw.choice((1, 2, [1, 3], [0, 4], [])), "axis": draw.choice((0, -x.ndim))}
 
 
 def _padding(draw: Draw) -> Any:
@@ -251,6 +257,7 @@ record(squeeze, unary(), "numpy.squeeze")
 record(broadcast_to, _wider, "numpy.broadcast_to")
 record(concatenate, _joined, "numpy.concatenate")
 record(stack, _joined, "numpy.stack")
+record(split, _cut, "numpy.split")
 record(pad, _padding, "numpy.pad")
 record(flip, _with("axis", (0,)), "numpy.flip")
 record(roll, _with("shift", (0, 1, -2, 5)), "numpy.roll")

@@ -41,4 +41,5 @@ def dot(a: Any, b: Any) -> float:
     >>> dot({"w": np.ones(2)}, {"w": np.array([3.0, 4.0])})
     7.0
     """
-    return float(sum(np.sum(np.asarray(x) * np.asarray(y)) for x, y in zip(tree.leaves(a), tree.leaves(b), strict=True)))
+    products = tree.map(lambda x, y: float(np.sum(np.asarray(x) * np.asarray(y))), a, b)
+    return sum(tree.leaves(products))

@@ -1,0 +1,127 @@
+"""Debug mode names the user's line, catches NaN and Inf where they arise, and freezes arrays; outside it does nothing."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import numpy as np
+import pytest
+
+from minimeta import Tensor, debug, grad, ops, vjp
+from minimeta.autodiff import debugging, op
+
+X = np.array([1.0, -1.0])
+
+
+def line_of(f: Any, text: str) -> int:
+    """The number of the line of `f` that holds `text`."""
+    lines, first = inspect.getsourcelines(f)
+    return first + next(i for i, line in enumerate(lines) if text in line)
+
+
+@op(saves="out")
+def fragile(xp: Any, x: Any) -> Any:
+    return x * 1.0
+
+
+@fragile.vjp(0)
+def _(g: Any, y: Any, x: Any) -> Any:
+    return g * np.nan
+
+
+def test_nan_is_caught_at_the_operation_and_the_line_is_the_users():
+    def user(x: Any) -> Any:
+        with np.errstate(invalid="ignore"):
+            return ops.log(x).sum()  # here
+
+    message = rf"minimeta.log: the result has NaN \(1 of 2 entries\); made at .*test_debug_mode.py:{line_of(user, '# here')}"
+    with debug(), pytest.raises(FloatingPointError, match=message):
+        grad(user)(X)
+
+
+def test_inf_is_caught_too():
+    with debug(), np.errstate(over="ignore"), pytest.raises(FloatingPointError, match="minimeta.exp: the result has Inf"):
+        ops.exp(Tensor(X * 1000))
+
+
+def test_nan_of_a_rule_names_rule_argument_and_where_the_node_was_made():
+    def user(x: Any) -> Any:
+        return fragile(x).sum()  # here
+
+    message = rf"minimeta.fragile: the gradient of argument 'x' has NaN .*test_debug_mode.py:{line_of(user, '# here')}"
+    with debug(), pytest.raises(FloatingPointError, match=message):
+        grad(user)(X)
+
+
+def test_an_operator_is_placed_at_its_line_and_so_is_an_operation_made_of_others():
+    sites = []
+
+    def user(x: Any) -> Any:
+        y = x * 2  # operator
+        z = ops.std(y)  # composite
+        sites.extend([y.node.site, z.node.site])
+        return z
+
+    with debug():
+        grad(user)(X)
+    lines = [int(site.split("test_debug_mode.py:")[1].split(":")[0]) for site in sites]
+    assert lines == [line_of(user, "# operator"), line_of(user, "# composite")]
+
+
+def test_results_are_read_only():
+    with debug():
+        y = ops.tanh(Tensor(X))
+        z = Tensor(X) * 2
+    for t in (y, z):
+        with pytest.raises(ValueError, match="read-only"):
+            t.data[0] = 0.0
+
+
+def test_derivatives_are_unchanged():
+    def f(x: Any) -> Any:
+        return grad(lambda y: (ops.tanh(y) * y * x).sum())(x).sum()
+
+    expected = grad(f)(X)
+    with debug():
+        assert grad(f)(X).tolist() == expected.tolist()
+
+
+def test_second_order_rules_are_checked():
+    @op(saves="out")
+    def brittle(xp: Any, x: Any) -> Any:
+        return x * 1.0
+
+    @brittle.vjp(0)
+    def _(g: Any, y: Any, x: Any) -> Any:
+        return fragile(g)
+
+    with debug():
+        assert grad(lambda x: brittle(x).sum())(X).tolist() == [1.0, 1.0]
+        with pytest.raises(FloatingPointError, match="minimeta.fragile: the gradient of argument 'x'"):
+            _, pullback = vjp(lambda x: brittle(x), X)
+            grad(lambda c: pullback(c)[0].sum())(X)
+
+
+def test_it_is_off_by_default():
+    assert not debugging.active
+    with np.errstate(invalid="ignore"):
+        y = ops.log(Tensor(X))
+    assert np.isnan(y.data[1])
+    y.data[1] = 0.0  # writable
+    assert grad(lambda x: x * 0.0 if x.node.site is None else x)(1.0) == 0.0
+
+
+def test_it_is_restored_after_an_exception():
+    with pytest.raises(KeyError), debug():
+        assert debugging.active
+        raise KeyError
+    assert not debugging.active
+
+
+def test_it_nests():
+    with debug():
+        with debug():
+            pass
+        assert debugging.active
+    assert not debugging.active
