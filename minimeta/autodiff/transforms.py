@@ -272,7 +272,8 @@ class _Variables:
 def _fresh(name: str, position: int, path: tuple[str, ...], leaf: Any) -> Tensor:
     """The leaf under a node of its own; its parent is the node it came with, if any."""
     tensor = _tensor(leaf)
-    if str(tensor.dtype) not in ("float32", "float64"):
+    xp = backend.namespace(tensor.data)
+    if tensor.dtype not in (xp.float32, xp.float64):
         place = f"argument {position}" + "".join(f"[{key!r}]" for key in path)
         raise TypeError(f"minimeta.{name}: {place} has dtype {tensor.dtype}; derivatives need float32 or float64")
     spec = alias.op.keep((tensor.data,), (tensor.node,))

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from __future__ import annotations
+
 import numpy as np
 
 from minimeta.data.errors import DataError

@@ -7,18 +7,18 @@ from typing import Any
 import array_api_strict as strict
 import numpy as np
 import pytest
-from tests.autodiff.numeric import close
 
 from minimeta import grad, hessian, hvp, jacobian, jvp, ops, vjp
 from minimeta.autodiff import checkpoint
+from tests.autodiff.numeric import close
 
 X = np.array([[0.5, -0.3, 1.2], [0.9, 0.1, -0.7]])
 
 #: What the stand-in can carry, each as a function of a [2, 3] array.
 CARRIED = {
-    "add": lambda x: x + x[0],
+    "add": lambda x: x + x[0, ...],
     "subtract": lambda x: 1 - x,
-    "multiply": lambda x: x * x[1],
+    "multiply": lambda x: x * x[1, ...],
     "divide": lambda x: x / (x * x + 1),
     "power": lambda x: x**3,
     "negative": lambda x: -x,
@@ -36,7 +36,7 @@ CARRIED = {
     "mean": lambda x: ops.mean(x, axis=1, keepdims=True),
     "reshape": lambda x: ops.reshape(x, (3, 2)) * x[0, 0],
     "transpose": lambda x: x.T,
-    "broadcast_to": lambda x: ops.broadcast_to(x[0], (4, 3)) * 2,
+    "broadcast_to": lambda x: ops.broadcast_to(x[0, ...], (4, 3)) * 2,
     "concatenate": lambda x: ops.concatenate([x, x * x]),
     "stack": lambda x: ops.stack([x, x * x], axis=1),
     "expand_dims": lambda x: ops.expand_dims(x, 1) * x,

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.autodiff.numeric import close, derivative
 
 from minimeta import grad, hessian, hvp, jacobian, jvp, ops, stop_gradient, value_and_grad, vjp
 from minimeta.autodiff import checkpoint
+from tests.autodiff.numeric import close, derivative
 
 NUMBERS = st.floats(-1.5, 1.5, width=32)
 X = np.array([0.3, -0.8, 1.1])

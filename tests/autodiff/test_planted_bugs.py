@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.autodiff.numeric import close, derivative
 
 from minimeta import grad, hvp, ops, stop_gradient
+from tests.autodiff.numeric import close, derivative
 
 X, V = np.array([0.7, -0.4]), np.array([1.0, 2.0])
 

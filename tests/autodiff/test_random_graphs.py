@@ -12,10 +12,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from tests.autodiff.numeric import close, derivative
-from tests.autodiff.reference_engine import slope
 
 from minimeta import grad, hvp, ops
+from tests.autodiff.numeric import close, derivative
+from tests.autodiff.reference_engine import slope
 
 #: Shapes of which any two broadcast, and which stay so under the steps below.
 SHAPES = [(), (1,), (3,), (1, 3), (2, 1), (2, 3)]

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from tests.autodiff.numeric import close, derivative, dot
 
 from minimeta import (
     Tensor,
@@ -24,6 +23,7 @@ from minimeta import (
     value_and_grad,
     vjp,
 )
+from tests.autodiff.numeric import close, derivative, dot
 
 
 class Pair(NamedTuple):
