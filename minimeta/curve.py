@@ -1,4 +1,4 @@
-"""A picture of a run: loss and validation over the steps."""
+"""A picture of a run: the training loss above, the validation below, over the steps."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from minimeta.data.lazy import require
 
-INK, LOSS, VALIDATION = "#333333", "#c0603a", "#2a6f97"
+LOSS, VALIDATION, GREY = "#c0603a", "#2a6f97", "#555555"
 
 
 def draw(records: list[dict[str, Any]], path: Path, title: str = "") -> None:
@@ -15,46 +15,52 @@ def draw(records: list[dict[str, Any]], path: Path, title: str = "") -> None:
     require("matplotlib", "matplotlib", "curve.png")
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    left = figure.subplots()
-    losses = [record for record in records if "loss" in record]
-    steps = [record["step"] for record in losses]
-    left.plot(steps, [record["loss"] for record in losses], color=LOSS, alpha=0.3, linewidth=1)
-    left.plot(steps, _smooth([record["loss"] for record in losses]), color=LOSS, linewidth=2)
-    left.set_xlabel("step")
-    left.set_ylabel("training loss", color=LOSS)
-    left.set_yscale("log")
-    left.grid(alpha=0.2)
-    left.set_title(title, loc="left", fontsize=11, color=INK)
-    _draw_validation(left.twinx(), records)
+    figure = Figure(figsize=(8, 5.5), layout="constrained")
+    above, below = figure.subplots(2, sharex=True)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    for axes in (above, below):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+        axes.tick_params(colors=GREY)
+    _draw_loss(above, [record for record in records if "loss" in record])
+    _draw_validation(below, [record for record in records if "val_ci95" in record])
+    below.set_xlabel("step", color=GREY)
     figure.savefig(path, dpi=150)
 
 
-def _draw_validation(right: Any, records: list[dict[str, Any]]) -> None:
-    metric = next((name for record in records for name in record if name in ("val_accuracy", "val_mse")), None)
-    if metric is None:
-        right.set_axis_off()
+def _draw_loss(axes: Any, records: list[dict[str, Any]]) -> None:
+    steps, losses = [record["step"] for record in records], [record["loss"] for record in records]
+    axes.plot(steps, losses, color=LOSS, alpha=0.3, linewidth=1)
+    axes.plot(steps, _smooth(losses, len(losses) // 40), color=LOSS, linewidth=2)
+    axes.set_ylabel("training loss", color=LOSS)
+    if losses and min(losses) > 0:
+        axes.set_yscale("log")
+
+
+def _draw_validation(axes: Any, records: list[dict[str, Any]]) -> None:
+    metric = "val_mse" if any("val_mse" in record for record in records) else "val_accuracy"
+    unit, name = (1, "validation error (mse)") if metric == "val_mse" else (100, "validation accuracy (%)")
+    axes.set_ylabel(name, color=VALIDATION)
+    if not records:
         return
-    measured = [record for record in records if metric in record]
-    percent = 100 if metric == "val_accuracy" else 1
-    steps = [record["step"] for record in measured]
-    values = [percent * record[metric] for record in measured]
-    errors = [percent * record["val_ci95"] for record in measured]
-    right.errorbar(steps, values, errors, color=VALIDATION, marker="o", markersize=4, linewidth=1.5, capsize=2)
-    best = measured[-1]["best_step"]
-    right.plot(best, values[steps.index(best)], "o", markersize=11, markerfacecolor="none", color=VALIDATION)
-    unit = "accuracy (%)" if metric == "val_accuracy" else "mean squared error"
-    right.set_ylabel(f"validation {unit}, 95 % interval, best circled", color=VALIDATION)
+    steps = [record["step"] for record in records]
+    values = [unit * record[metric] for record in records]
+    low = [unit * (record[metric] - record["val_ci95"]) for record in records]
+    high = [unit * (record[metric] + record["val_ci95"]) for record in records]
+    axes.fill_between(steps, low, high, color=VALIDATION, alpha=0.15, linewidth=0, label="95 % interval")
+    axes.plot(steps, values, color=VALIDATION, marker="o", markersize=3, linewidth=1.5)
+    best = records[-1]["best_step"]
+    value = values[steps.index(best)]
+    axes.plot(best, value, "o", markersize=10, markerfacecolor="none", color=VALIDATION, linestyle="none",
+              label=f"best: {value:.4g} at step {best}")  # fmt: skip
+    axes.legend(frameon=False, loc="best", fontsize=9, labelcolor=GREY)
 
 
-def _smooth(values: list[float], weight: float = 0.9) -> list[float]:
-    """Exponential averages, corrected for their start.
+def _smooth(values: list[float], reach: int) -> list[float]:
+    """Each value averaged with `reach` neighbours on either side.
 
-    >>> _smooth([2.0, 2.0])
-    [2.0, 2.0]
+    >>> _smooth([1.0, 2.0, 6.0], reach=1)
+    [1.5, 3.0, 4.0]
     """
-    smooth, total, norm = [], 0.0, 0.0
-    for value in values:
-        total, norm = weight * total + (1 - weight) * value, weight * norm + (1 - weight)
-        smooth.append(total / norm)
-    return smooth
+    windows = [values[max(0, i - reach) : i + reach + 1] for i in range(len(values))]
+    return [sum(window) / len(window) for window in windows]

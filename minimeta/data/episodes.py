@@ -1,9 +1,9 @@
 """Drawing N-way K-shot episodes from labelled images."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import NamedTuple
-
-from __future__ import annotations
 
 import numpy as np
 

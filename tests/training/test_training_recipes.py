@@ -1,0 +1,75 @@
+"""Recipes: what they record, where their episodes come from, how settings are spelled."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from minimeta import learners
+from minimeta.data import DataError
+from minimeta.recipes import RECIPES, TEST_KEYS, from_record, parse, recipe_for, source, with_settings
+from minimeta.training import Settings
+
+
+@pytest.mark.parametrize(("learner", "data"), [key for key in RECIPES if key[0]])
+def test_records_come_back_whole(learner, data):
+    recipe = recipe_for(learner, data)
+    record = recipe.record()
+    assert record["hyper"] == dataclasses.asdict(recipe.make_learner())
+    assert from_record(record).record() == record
+
+
+def test_no_learner_has_a_field_that_is_also_a_training_setting():
+    settings = {field.name for field in dataclasses.fields(Settings)} | set(TEST_KEYS)
+    for name in learners.names():
+        assert not settings & {field.name for field in dataclasses.fields(learners.make(name))}, name
+
+
+def test_settings_reach_their_place():
+    recipe = with_settings(
+        recipe_for("prototypical", "glyphs"),
+        ["filters=16", "batch_norm=batch", "lr=0.5", "patience=3", "clip_norm=none", "test_episodes=9"],
+    )
+    assert (recipe.make_learner().filters, recipe.make_learner().batch_norm) == (16, "batch")
+    assert (recipe.training.lr, recipe.training.patience, recipe.training.clip_norm) == (0.5, 3, None)
+    assert recipe.test_episodes == 9
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "value"),
+    [
+        ("3", int, 3),
+        ("1e-3", float, 1e-3),
+        ("false", bool, False),
+        ("none", int | None, None),
+        ("2", float | None, 2.0),
+        ("none", str, "none"),
+        ("1,2", tuple[int, ...], (1, 2)),
+    ],
+)
+def test_values_are_parsed_by_type(text, kind, value):
+    parsed = parse("key", text, kind)
+    assert parsed == value
+    assert type(parsed) is type(value)
+
+
+@pytest.mark.parametrize(("text", "kind"), [("x", int), ("1.5", int), ("yes", bool), ("none", int), ("1,x", tuple[int, ...])])
+def test_values_of_the_wrong_type_are_refused(text, kind):
+    with pytest.raises(ValueError, match=f"--set key={text}|--set key=x"):
+        parse("key", text, kind)
+
+
+def test_each_part_has_episodes_of_its_own():
+    batches = {part: source("sinusoid", part, 0, 5, 5).episodes.batch(0, 2).xs for part in ("train", "val", "test")}
+    assert len({batch.tobytes() for batch in batches.values()}) == 3
+    again = source("sinusoid", "test", 0, 5, 5).episodes.batch(0, 2).xs
+    np.testing.assert_array_equal(batches["test"], again)
+    other = source("sinusoid", "test", 0, 5, 5, seed=1).episodes.batch(0, 2).xs
+    assert not np.array_equal(batches["test"], other)
+    with pytest.raises(DataError, match="sinusoid has no split schemes"):
+        source("sinusoid", "test", 0, 5, 5, split="lake")
+
+
+def test_the_seed_of_a_run_does_not_change_its_classes():
+    one, other = (source("glyphs", "test", 5, 1, 1, seed=seed).episodes for seed in (0, 1))
+    np.testing.assert_array_equal(one.dataset.images, other.dataset.images)
