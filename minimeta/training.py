@@ -21,7 +21,7 @@ import numpy as np
 from minimeta import backend, checkpoint, optim
 from minimeta.checkpoint import CheckpointError
 from minimeta.evaluation import Episodes, OnDevice, evaluate
-from minimeta.learners.base import Learner, Params, chunked_meta_grad
+from minimeta.learners.base import Learner, Params, chunked_meta_grad, trainable
 from minimeta.progress import Progress
 from minimeta.run_folder import RunFolder
 
@@ -155,7 +155,7 @@ class _Loop:
     def begin(self, device: str) -> State:
         """The fresh state that the seed draws."""
         params = backend.to_device(self.learner.init(np.random.default_rng(self.settings.seed)), device)
-        return State(params, self.optimizer.init(_weights(params)))
+        return State(params, self.optimizer.init(trainable(params)))
 
     def restore(self, fresh: State, device: str) -> State:
         """The state saved in the folder, or the fresh one, which also says which tensors a saved one must have."""
@@ -209,7 +209,7 @@ class _Loop:
             raise DivergedError(f"step {step}: the loss is {measured['loss']}; {advice}")
         if self.settings.clip_norm is not None:
             grads = optim.clip_global_norm(grads, self.settings.clip_norm)
-        weights, optimizer = self.optimizer.update(grads, state.optimizer, _weights(state.params), progress)
+        weights, optimizer = self.optimizer.update(grads, state.optimizer, trainable(state.params), progress)
         running = {"running": aux["running"]} if "running" in aux else {}
         params = {**state.params, **weights, **running}
         window = {name: state.window.get(name, 0.0) + value for name, value in {"steps": 1.0, **measured}.items()}
@@ -282,11 +282,9 @@ class _Meter:
             self.speed = f"{self.steps * self.settings.tasks / elapsed:.1f}"
             self.since, self.steps = time.monotonic(), 0
         fields = {name: f"{value:.3f}" for name, value in measured.items()}
-        best = "-" if state.best is None else f"{state.best:.4f}"
-        done = state.step if self.settings.steps is not None else state.seconds
-        self.progress.show(done, **fields, best_val=best, **{"tasks/s": self.speed})
-
-
-def _weights(params: Params) -> Params:
-    """What the optimizer trains: all but the running statistics."""
-    return {name: value for name, value in params.items() if name != "running"}
+        fields["best_val"] = "-" if state.best is None else f"{state.best:.4f}"
+        fields["tasks/s"] = self.speed
+        if self.settings.steps is not None:
+            self.progress.show(state.step, **fields)
+        else:
+            self.progress.show(state.seconds, step=str(state.step), **fields)

@@ -64,7 +64,8 @@ def _check_finite(what: str, value: Any, site: str | None) -> None:
     bad = int((~finite).sum()) if hasattr(finite, "sum") else 0
     if bad:
         kind = "NaN" if bool(xp.isnan(array).any()) else "Inf"
-        raise FloatingPointError(f"{what} has {kind} ({bad} of {array.size} entries); made at {site or 'an unknown place'}")
+        place = site or "an unknown place"
+        raise FloatingPointError(f"{what} has {kind} ({bad} of {array.size} entries); made at {place}")
 
 
 def _site() -> str:

@@ -6,11 +6,11 @@
 
     @tanh.vjp(0)
     def _(g, y, x):
-        return g * (1 - y * y)
+        return g - g * square(y)
 
-An operation on plain arrays is the forward and nothing else; on Tensors it returns a Tensor, recorded if any argument is.
-A rule is written in operations and operators too, so it runs on plain arrays when nobody watches the backward pass, and
-on Tensors, recording itself, when somebody does: that is all there is to gradients of any order.
+An operation on plain arrays is the forward and nothing else; on Tensors it returns a Tensor, recorded if any argument
+is. A rule is written in operations and operators too, so it runs on plain arrays when nobody watches the backward pass,
+and on Tensors, recording itself, when somebody does: that is all there is to gradients of any order.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class Op:
     """Name, forward and rules of one operation."""
 
     __slots__ = (
-        "arguments", "broadcasts", "forward", "joint", "name", "options", "rules", "saves_inputs", "saves_out", "variadic",
+        "arguments", "broadcasts", "forward", "joint", "name", "options", "rules",
+        "saves_inputs", "saves_out", "variadic",
     )  # fmt: skip
 
     def __init__(self, forward: Callable[..., Any], saves: str, broadcasts: bool) -> None:
@@ -128,8 +129,10 @@ def op(*, saves: str = "inputs", broadcasts: bool = False) -> Callable[[Callable
         made = Op(forward, saves, broadcasts)
         if made.variadic:
             call = _variadic(made)
+        elif len(made.arguments) == 1:
+            call = _unary(made)
         else:
-            call = {1: _unary, 2: _binary}.get(len(made.arguments), _nary)(made)
+            call = (_binary if len(made.arguments) == 2 and not made.options else _general)(made)
         return _publish(call, made)
 
     return decorate
@@ -168,8 +171,9 @@ def _publish(call: Any, made: Op) -> Operation:
 
 _ERRORS = (ValueError, TypeError, IndexError, ArithmeticError)
 
-# The dispatchers below are one function written for one, two and many arguments: a call costs about as much as a small
-# NumPy call, and a loop over the arguments would double that.
+# A call costs about as much as a small NumPy call, so the two most frequent kinds are _general spelled out.
+
+_NO_OPTIONS: dict[str, Any] = {}
 
 
 def _unary(made: Op) -> Callable[..., Any]:
@@ -187,8 +191,8 @@ def _unary(made: Op) -> Callable[..., Any]:
             raise made.explain(error, (data,), static) from error
         if type(x) is not Tensor:
             return out
-        parents = (x.node,)
-        if debugging.active or x.node is None:
+        static, parents = static or _NO_OPTIONS, (x.node,)
+        if x.node is None or debugging.active:
             return _record(made, static, (data,), parents, out)
         inputs = (data,) if saves_inputs else parents
         return Tensor(out, Node(made, static, parents, inputs, out if saves_out else None, out.shape, out.dtype))
@@ -200,9 +204,7 @@ def _binary(made: Op) -> Callable[..., Any]:
     forward, saves_inputs, saves_out = made.forward, made.saves_inputs, made.saves_out
     namespaces = backend.NAMESPACES.get
 
-    def call(x: Any, y: Any, /, *extra: Any, **static: Any) -> Any:
-        if extra:
-            made.bind(extra, static)
+    def call(x: Any, y: Any, /) -> Any:
         left = right = None
         tensors = False
         if type(x) is Tensor:
@@ -210,25 +212,21 @@ def _binary(made: Op) -> Callable[..., Any]:
         if type(y) is Tensor:
             right, y, tensors = y.node, y.data, True
         try:
-            xp = namespaces(type(x)) or namespaces(type(y)) or backend.namespace(x, y)
-            out = forward(xp, x, y, **static) if static else forward(xp, x, y)
+            out = forward(namespaces(type(x)) or namespaces(type(y)) or backend.namespace(x, y), x, y)
         except _ERRORS as error:
-            raise made.explain(error, (x, y), static) from error
+            raise made.explain(error, (x, y), _NO_OPTIONS) from error
         if not tensors:
             return out
-        if debugging.active or (left is None and right is None):
-            return _record(made, static, (x, y), (left, right), out)
         parents = (left, right)
-        if saves_inputs:
-            inputs = (x, y)
-        else:
-            inputs = (_spec(x) if left is None else left, _spec(y) if right is None else right)
-        return Tensor(out, Node(made, static, parents, inputs, out if saves_out else None, out.shape, out.dtype))
+        if debugging.active or (left is None and right is None):
+            return _record(made, _NO_OPTIONS, (x, y), parents, out)
+        inputs = (x, y) if saves_inputs else (_spec(x) if left is None else left, _spec(y) if right is None else right)
+        return Tensor(out, Node(made, _NO_OPTIONS, parents, inputs, out if saves_out else None, out.shape, out.dtype))
 
     return call
 
 
-def _nary(made: Op) -> Callable[..., Any]:
+def _general(made: Op) -> Callable[..., Any]:
     count = len(made.arguments)
 
     def call(*args: Any, **static: Any) -> Any:
@@ -243,8 +241,7 @@ def _variadic(made: Op) -> Callable[..., Any]:
     def call(arrays: Sequence[Any], /, *extra: Any, **static: Any) -> Any:
         if not isinstance(arrays, (list, tuple)):
             raise TypeError(f"minimeta.{made.name}: takes a list or tuple of arrays, got {type(arrays).__name__}")
-        if extra:
-            made.bind(extra, static)
+        made.bind(extra, static)
         return _apply(made, tuple(arrays), static)
 
     return call
@@ -256,7 +253,7 @@ def _apply(made: Op, args: tuple[Any, ...], static: dict[str, Any]) -> Any:
         out = made.forward(backend.namespace(*arrays), *arrays, **static)
     except _ERRORS as error:
         raise made.explain(error, arrays, static) from error
-    if not any(type(a) is Tensor for a in args):
+    if Tensor not in map(type, args):
         return out
     return _record(made, static, arrays, tuple([a.node if type(a) is Tensor else None for a in args]), out)
 
@@ -266,7 +263,7 @@ def _record(
 ) -> Tensor:
     """The Tensor of a result: a constant where every parent is, else with its node."""
     node = None
-    if any(p is not None for p in parents):
+    if parents.count(None) < len(parents):
         inputs = arrays if made.saves_inputs else made.keep(arrays, parents)
         node = Node(made, static, parents, inputs, out if made.saves_out else None, out.shape, out.dtype)
     if debugging.active:

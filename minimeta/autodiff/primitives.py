@@ -1,4 +1,4 @@
-"""The operations that the engine itself needs: a fresh handle, broadcasting and its reverse, a dtype, joining arrays."""
+"""The operations that the engine itself needs: fresh handles, broadcasting and its reverse, dtypes, joining arrays."""
 
 from __future__ import annotations
 
@@ -100,4 +100,4 @@ def _(g: Any, y: Any, *arrays: Any, axis: int = 0) -> list[Any]:
 
 def _along(axis: int, ndim: int, index: Any) -> tuple[Any, ...]:
     """The index that applies `index` to one axis and keeps all others whole."""
-    return (*[slice(None)] * (axis % ndim), index)
+    return (*[slice(None)] * (axis % ndim), index, ...)

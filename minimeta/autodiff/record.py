@@ -54,7 +54,7 @@ class OpRecord:
 RECORDS: dict[str, OpRecord] = {}
 
 
-def record(op: Callable[..., Any], cases: Callable[[Draw], Any], reference: Callable[..., Any] | str, **more: Any) -> None:
+def record(op: Callable[..., Any], cases: Callable[[Draw], Any], reference: Any, **more: Any) -> None:
     """Register the record of `op`."""
     RECORDS[op.__name__] = OpRecord(op, cases, reference, **more)
 

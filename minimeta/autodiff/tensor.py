@@ -10,7 +10,6 @@ import numpy as np
 from minimeta import backend
 from minimeta.autodiff.node import Node
 
-
 _KNOWN = backend.NAMESPACES
 
 
@@ -119,19 +118,10 @@ class Tensor:
 
 
 _OPERATORS = {
-    "add": "__add__",
-    "subtract": "__sub__",
-    "multiply": "__mul__",
-    "divide": "__truediv__",
-    "power": "__pow__",
-    "matmul": "__matmul__",
-    "equal": "__eq__",
-    "not_equal": "__ne__",
-    "less": "__lt__",
-    "less_equal": "__le__",
-    "greater": "__gt__",
-    "greater_equal": "__ge__",
-}
+    "add": "__add__", "subtract": "__sub__", "multiply": "__mul__", "divide": "__truediv__", "power": "__pow__",
+    "matmul": "__matmul__", "equal": "__eq__", "not_equal": "__ne__", "less": "__lt__", "less_equal": "__le__",
+    "greater": "__gt__", "greater_equal": "__ge__",
+}  # fmt: skip
 
 
 def _numpy_hint(name: str, what: str = "") -> str:
@@ -144,7 +134,8 @@ def _numpy_hint(name: str, what: str = "") -> str:
 def _as_array(data: Any) -> Any:
     if isinstance(data, Tensor):
         raise TypeError("minimeta.Tensor: the argument is a Tensor already")
-    array = data if hasattr(data, "__array_namespace__") or hasattr(data, "__cuda_array_interface__") else np.asarray(data)
+    foreign = hasattr(data, "__array_namespace__") or hasattr(data, "__cuda_array_interface__")
+    array = data if foreign else np.asarray(data)
     if array.dtype == object:
         raise TypeError(f"minimeta.Tensor: cannot make an array of {type(data).__name__}")
     backend.namespace(array)

@@ -1,7 +1,7 @@
 """Transforms: functions of functions. Arguments and results are trees of arrays.
 
-Each transform gives every leaf of its arguments a fresh node, so a nested transform never confuses its own variable with
-that of an enclosing one. What comes out is plain arrays, unless an enclosing transform is watching or a Tensor was
+Each transform gives every leaf of its arguments a fresh node, so a nested transform never confuses its own variable
+with that of an enclosing one. What comes out is plain arrays, unless an enclosing transform is watching or a Tensor was
 handed in: then Tensors.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import math
-import operator
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -109,7 +108,7 @@ def vjp(f: Function, *args: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]
         for number, c in zip(numbers, values, strict=True):
             if number is not None:
                 cotangents[number] = cotangents[number] + c if number in cotangents else c
-        return variables.pull_back(Reach(list(found.path), found.watched), cotangents)
+        return variables.pull_back(found._replace(path=list(found.path)), cotangents)
 
     return result, pullback
 
@@ -135,12 +134,7 @@ def hvp(f: Function, x: Any, v: Any) -> Any:
     >>> minimeta.hvp(lambda x: (x ** 3).sum(), np.array([1.0, 2.0]), np.array([1.0, 1.0]))
     array([ 6., 12.])
     """
-
-    def slope(x: Any) -> Any:
-        products = tree.map(lambda g, direction: (g * direction).sum(), grad(f)(x), v)
-        return functools.reduce(operator.add, tree.leaves(products))
-
-    return grad(slope)(x)
+    return vjp(grad(f), x)[1](v)[0]  # the Hessian is symmetric: pulling back along the gradient multiplies by it
 
 
 def jacobian(f: Function, argnums: int = 0) -> Function:
@@ -236,6 +230,8 @@ class _Variables:
         for i in positions:
             if not 0 <= i < len(args):
                 raise ValueError(f"minimeta.{name}: argnums={argnums} needs more than the {len(args)} arguments given")
+        if len(set(positions)) < len(positions):
+            raise ValueError(f"minimeta.{name}: argnums={argnums} names an argument twice")
         self.trees = [
             tree.unflatten(args[i], [_fresh(name, i, path, leaf) for path, leaf in tree.items(args[i])])
             for i in positions
@@ -247,7 +243,8 @@ class _Variables:
         self.handed_tensors = any(type(leaf) is Tensor for i in positions for leaf in tree.leaves(args[i]))
 
     def reach(self, result: Any) -> Reach:
-        return reach([leaf.node for leaf in tree.leaves(result) if getattr(leaf, "node", None) is not None], self.targets)
+        nodes = [getattr(leaf, "node", None) for leaf in tree.leaves(result)]
+        return reach([node for node in nodes if node is not None], self.targets)
 
     def release(self, values: Any, found: Reach) -> Any:
         """Results as the caller gets them: Tensors if an enclosing transform watches, else without their graph."""
@@ -331,7 +328,7 @@ def _basis(outputs: list[Any], i: int) -> Iterator[list[Any]]:
     for k in range(zeros[i].size):
         seed = xp.zeros(zeros[i].size, dtype=zeros[i].dtype)
         seed[k] = 1
-        yield [*zeros[:i], seed.reshape(zeros[i].shape), *zeros[i + 1 :]]
+        yield [*zeros[:i], xp.reshape(seed, zeros[i].shape), *zeros[i + 1 :]]
 
 
 def _stack_rows(shape: tuple[int, ...], x: Any, *rows: Any) -> Any:

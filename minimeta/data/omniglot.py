@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minimeta.data.cache import cache_folder, fetch, read_arrays, write_arrays
+from minimeta.data.cache import cache_folder, fetch, read_arrays, write_arrays, write_file
 from minimeta.data.drawings import DRAWINGS, RESAMPLING, SIDE, Archive, read_drawings, resize
 from minimeta.data.episodes import ImageClasses
 from minimeta.data.errors import DataError
@@ -147,13 +147,14 @@ def _list_at_hand(part: str, home: Path | None) -> bool:
 def _read_list(part: str, home: Path | None) -> str:
     """The text of a published list of characters, verified."""
     file = _list_file(part)
-    path = home / file if home else None
+    path, cached = home / file if home else None, cache_folder() / "omniglot" / file
     if path is None or not path.exists():
-        url = f"{LISTS_URL}/{part}.txt"
-        path = fetch(cache_folder() / "omniglot" / file, url, f"sha256:{LISTS_SHA256[part]}", _advice(file))
+        path = fetch(cached, f"{LISTS_URL}/{part}.txt", f"sha256:{LISTS_SHA256[part]}", _advice(file))
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != LISTS_SHA256[part]:
         raise DataError(f"{path}: not the published list of characters")
+    if not cached.exists():  # like the drawings: a model trained from a folder can be tested without it
+        write_file(cached, lambda out: out.write(content))
     return content.decode()
 
 

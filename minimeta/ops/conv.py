@@ -45,7 +45,7 @@ def conv2d(x: Any, w: Any, stride: int | Pair = 1, padding: str | int | Pads = "
                 f"x.shape={x.shape}, w.shape={w.shape}"
             )
     if w.ndim == 4:  # one set of weights: all images are one task's
-        x, w = reshape(x, (1, -1, height, width, channels)), reshape(w, (1, *w.shape))
+        x, w = reshape(x, (1, math.prod(lead), height, width, channels)), reshape(w, (1, *w.shape))
     y = _conv(x, w, stride=strides, pads=pads)
     return reshape(y, (*lead, *y.shape[2:]))
 
@@ -88,10 +88,10 @@ def _conv(xp: Any, x: Any, w: Any, *, stride: Pair, pads: Pads) -> Any:
     """x [T, B, H, W, C], w [T, kh, kw, C, O] -> [T, B, H', W', O]."""
     tasks, images, height, width = _output_shape(x.shape, w.shape[1:3], stride, pads)
     y = xp.empty((tasks, images * height * width, w.shape[-1]), dtype=xp.result_type(x, w))
-    filters = w.reshape(tasks, -1, w.shape[-1])
+    filters = w.reshape(tasks, math.prod(w.shape[1:4]), w.shape[-1])
     for part, rows, patches in _patches(xp, x, w.shape[1:3], stride, pads):
         xp.matmul(patches, filters[part], out=y[part, rows])
-    return y.reshape(tasks, images, height, width, -1)
+    return y.reshape(tasks, images, height, width, w.shape[-1])
 
 
 @op()
@@ -103,22 +103,23 @@ def _conv_data(xp: Any, g: Any, w: Any, *, stride: Pair, pads: Pads, size: Pair)
         (top, bottom), (left, right) = [(k - 1 - a, k - 1 - b) for k, (a, b) in zip(kernel, pads, strict=True)]
         if min(top, bottom, left, right) >= 0:
             return _conv.op.forward(xp, g, turned, stride=stride, pads=((top, bottom), (left, right)))
-    tasks, images, height, width, _ = g.shape
+    tasks, images, height, width, outputs = g.shape
+    flat = g.reshape(tasks, images * height * width, outputs)
     (top, bottom), (left, right) = pads
     full = xp.zeros((tasks, images, size[0] + top + bottom, size[1] + left + right, w.shape[3]), dtype=g.dtype)
     for i in range(kernel[0]):
         for j in range(kernel[1]):
-            part = xp.matmul(g.reshape(tasks, -1, g.shape[-1]), xp.swapaxes(w[:, i, j], -1, -2))
-            full[_window(i, j, (height, width), stride)] += part.reshape(tasks, images, height, width, -1)
+            part = xp.matmul(flat, xp.swapaxes(w[:, i, j], -1, -2))
+            full[_window(i, j, (height, width), stride)] += part.reshape(tasks, images, height, width, w.shape[3])
     return full[:, :, top : top + size[0], left : left + size[1]]
 
 
 @op()
 def _conv_weight(xp: Any, x: Any, g: Any, *, stride: Pair, pads: Pads, kernel: Pair) -> Any:
     """The gradient of `_conv` by its weights: x [T, B, H, W, C], g [T, B, H', W', O] -> [T, *kernel, C, O]."""
-    tasks, outputs = g.shape[0], g.shape[-1]
+    tasks, *pixels, outputs = g.shape
     total = xp.zeros((tasks, kernel[0] * kernel[1] * x.shape[-1], outputs), dtype=g.dtype)
-    flat = g.reshape(tasks, -1, outputs)
+    flat = g.reshape(tasks, math.prod(pixels), outputs)
     for part, rows, patches in _patches(xp, x, kernel, stride, pads):
         total[part] += xp.matmul(xp.swapaxes(patches, -1, -2), flat[part, rows])
     return total.reshape(tasks, *kernel, x.shape[-1], outputs)
@@ -224,14 +225,14 @@ def avg_pool2d(x: Any, size: int = 2, stride: int | None = None) -> Any:
 
 
 def _reach_over_edge(x: Any, size: int, stride: int) -> Any:
-    """Pad with -inf at the bottom and right so that the last window, begun inside the image, is whole."""
+    """Pad with the lowest number at the bottom and right so that the last window, begun inside the image, is whole."""
     missing = [max(0, -(-(n - size) // stride) * stride + size - n) for n in x.shape[-3:-1]]
     # a window that would begin outside the image is not counted
     missing = [m if m < size else 0 for m in missing]
     if not any(missing):
         return x
     lead = [(0, 0)] * (x.ndim - 3)
-    return pad(x, (*lead, (0, missing[0]), (0, missing[1]), (0, 0)), -math.inf)
+    return pad(x, (*lead, (0, missing[0]), (0, missing[1]), (0, 0)), float(np.finfo(str(x.dtype)).min))
 
 
 def _pooled(shape: tuple[int, ...], size: int, stride: int) -> Pair:

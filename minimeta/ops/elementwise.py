@@ -167,7 +167,7 @@ def square(xp: Any, x: Any) -> Any:
 
 @square.vjp(0)
 def _(g: Any, y: Any, x: Any) -> Any:
-    return g * (x * 2)
+    return g * (x + x)
 
 
 @op()
@@ -222,7 +222,7 @@ def tanh(xp: Any, x: Any) -> Any:
 
 @tanh.vjp(0)
 def _(g: Any, y: Any, x: Any) -> Any:
-    return g * (1 - y * y)
+    return g - g * square(y)
 
 
 @op(saves="out")
@@ -233,7 +233,7 @@ def sigmoid(xp: Any, x: Any) -> Any:
 
 @sigmoid.vjp(0)
 def _(g: Any, y: Any, x: Any) -> Any:
-    return g * (y * (1 - y))
+    return g * (y - square(y))
 
 
 @op()

@@ -14,6 +14,7 @@ import numpy as np
 from minimeta import backend
 from minimeta.autodiff.op import nondifferentiable, op
 from minimeta.autodiff.record import Draw, record, reduction
+from minimeta.autodiff.tensor import Tensor
 from minimeta.ops.shape import reshape
 
 Shape = tuple[int, ...]
@@ -21,8 +22,7 @@ Shape = tuple[int, ...]
 _BASIC = (int, slice, type(None), type(Ellipsis), np.integer)
 
 
-@op(saves="none")
-def getitem(xp: Any, x: Any, *, index: Any) -> Any:
+def getitem(x: Any, index: Any) -> Any:
     """x[index]; an element picked several times collects the gradients of all its copies.
 
     Raises IndexError for an index outside x.
@@ -30,10 +30,22 @@ def getitem(xp: Any, x: Any, *, index: Any) -> Any:
     >>> getitem(np.array([1.0, 2.0, 3.0]), [0, 0, 2])
     array([1., 1., 3.])
     """
+    return getitem_(x, index=_plain(index))
+
+
+def _plain(index: Any) -> Any:
+    """The index with arrays in place of Tensors."""
+    if type(index) is tuple:
+        return tuple([item.data if type(item) is Tensor else item for item in index])
+    return index.data if type(index) is Tensor else index
+
+
+@op(saves="none")
+def getitem_(xp: Any, x: Any, *, index: Any) -> Any:
     return x[index]
 
 
-@getitem.vjp(0)
+@getitem_.vjp(0)
 def _(g: Any, y: Any, x: Any, index: Any) -> Any:
     return scatter(g, index=index, shape=x.shape)
 
@@ -48,7 +60,7 @@ def scatter(xp: Any, values: Any, *, index: Any, shape: Shape) -> Any:
 
 @scatter.vjp(0)
 def _(g: Any, y: Any, values: Any, index: Any, shape: Shape) -> Any:
-    return getitem(g, index=index)
+    return getitem_(g, index=index)
 
 
 def index_add(x: Any, index: Any, values: Any) -> Any:
@@ -59,7 +71,7 @@ def index_add(x: Any, index: Any, values: Any) -> Any:
     >>> index_add(np.zeros(3), [0, 0, 2], np.array([1.0, 2.0, 5.0]))
     array([3., 0., 5.])
     """
-    return index_add_(x, values, index=index)
+    return index_add_(x, values, index=_plain(index))
 
 
 @op(saves="none", broadcasts=True)
@@ -76,7 +88,7 @@ def _(g: Any, y: Any, x: Any, values: Any, index: Any) -> Any:
 
 @index_add_.vjp(1)
 def _(g: Any, y: Any, x: Any, values: Any, index: Any) -> Any:
-    return getitem(g, index=index)
+    return getitem_(g, index=index)
 
 
 def index_update(x: Any, index: Any, values: Any) -> Any:
@@ -87,7 +99,7 @@ def index_update(x: Any, index: Any, values: Any) -> Any:
     >>> index_update(np.zeros(3), slice(1, None), np.array([1.0, 2.0]))
     array([0., 1., 2.])
     """
-    return index_update_(x, values, index=index)
+    return index_update_(x, values, index=_plain(index))
 
 
 @op(saves="none", broadcasts=True)
@@ -104,7 +116,7 @@ def _(g: Any, y: Any, x: Any, values: Any, index: Any) -> Any:
 
 @index_update_.vjp(1)
 def _(g: Any, y: Any, x: Any, values: Any, index: Any) -> Any:
-    written = getitem(g, index=index)
+    written = getitem_(g, index=index)
     return written if _names_once(index) else written * _stays(g, index=index)
 
 
@@ -112,7 +124,7 @@ def _(g: Any, y: Any, x: Any, values: Any, index: Any) -> Any:
 def _stays(xp: Any, x: Any, *, index: Any) -> Any:
     """1 for each value of an update that stays, 0 where a later one for the same element overwrites it."""
     latest = xp.zeros(x.shape, dtype=int)
-    order = xp.arange(latest[index].size).reshape(latest[index].shape)
+    order = xp.reshape(xp.arange(latest[index].size), latest[index].shape)
     latest[index] = order
     return (latest[index] == order).astype(x.dtype)
 
@@ -128,7 +140,7 @@ def _accumulate(xp: Any, out: Any, index: Any, values: Any) -> None:
     if _names_once(index):
         out[index] += values
         return
-    places = xp.arange(out.size).reshape(out.shape)[index]
+    places = xp.reshape(xp.arange(out.size), out.shape)[index]
     weights = xp.broadcast_to(xp.asarray(values), places.shape)
     sums = xp.bincount(places.ravel(), weights=weights.ravel(), minlength=out.size)  # several times faster than add.at
     out += sums.reshape(out.shape).astype(out.dtype)
@@ -152,7 +164,7 @@ def take(x: Any, indices: Any, axis: int | None = None) -> Any:
     """
     if axis is None:
         return take(reshape(x, (-1,)), indices, 0)
-    return getitem(x, index=(*[slice(None)] * _axis(x, axis, "take"), indices))
+    return getitem(x, (*[slice(None)] * _axis(x, axis, "take"), indices))
 
 
 def take_along_axis(x: Any, indices: Any, axis: int = -1) -> Any:
@@ -164,7 +176,7 @@ def take_along_axis(x: Any, indices: Any, axis: int = -1) -> Any:
     array([[2.],
            [3.]])
     """
-    indices = getattr(indices, "data", indices) if hasattr(indices, "node") else indices
+    indices = indices.data if type(indices) is Tensor else indices
     if indices.ndim != x.ndim:
         raise ValueError(
             f"minimeta.take_along_axis: x and indices need as many axes; got x.shape={x.shape}, "
@@ -172,9 +184,9 @@ def take_along_axis(x: Any, indices: Any, axis: int = -1) -> Any:
         )
     axis = _axis(x, axis, "take_along_axis")
     xp = backend.namespace(indices)
-    index = [xp.arange(n).reshape((-1,) + (1,) * (x.ndim - 1 - i)) for i, n in enumerate(x.shape)]
+    index = [xp.reshape(xp.arange(n), (n,) + (1,) * (x.ndim - 1 - i)) for i, n in enumerate(x.shape)]
     index[axis] = indices
-    return getitem(x, index=tuple(index))
+    return getitem(x, tuple(index))
 
 
 def _axis(x: Any, axis: int, name: str) -> int:

@@ -17,6 +17,7 @@ import numpy as np
 from minimeta.autodiff.op import nondifferentiable, op
 from minimeta.autodiff.primitives import broadcast_to
 from minimeta.autodiff.record import Draw, record
+from minimeta.autodiff.tensor import Tensor
 from minimeta.ops import reduce
 from minimeta.ops.elementwise import abs, multiply, sqrt, square
 from minimeta.ops.shape import moveaxis, reshape, transpose
@@ -71,7 +72,7 @@ def _(g: Any, y: Any, a: Any, b: Any) -> Any:
 def _(g: Any, y: Any, a: Any, b: Any) -> Any:
     if b.ndim <= 2:  # summed over the batch by the product itself
         count = math.prod(a.shape[:-1])
-        return matmul(matrix_transpose(a.reshape((count, a.shape[-1]))), g.reshape((count, *b.shape[1:])))
+        return matmul(matrix_transpose(reshape(a, (count, a.shape[-1]))), reshape(g, (count, *b.shape[1:])))
     if a.ndim == 1:
         return a[:, None] * g[..., None, :]
     return matmul(matrix_transpose(a), g)
@@ -120,7 +121,7 @@ def tensordot(a: Any, b: Any, axes: int | Sequence[Any] = 2) -> Any:
         raise ValueError(f"minimeta.tensordot: paired axes differ in length; {shapes}")
     of_a = tuple(i % a.ndim for i in of_a)
     labels_a = tuple(range(a.ndim))
-    labels_b = [("b", j) for j in range(b.ndim)]
+    labels_b: list[Hashable] = [("b", j) for j in range(b.ndim)]
     for i, j in zip(of_a, of_b, strict=True):
         labels_b[j] = i
     kept = [i for i in labels_a if i not in of_a] + [label for label in labels_b if label not in of_a]
@@ -208,10 +209,14 @@ def _contract(left: tuple[Any, Labels], right: tuple[Any, Labels], needed: froze
     lead = a.shape[: len(batch)]
     of_rows, of_columns = a.shape[len(batch) : len(batch + rows)], b.shape[len(batch + summed) :]
     inner = math.prod(a.shape[len(batch + rows) :])
-    a = reshape(a, (*lead, math.prod(of_rows), inner))
-    b = reshape(b, (*lead, inner, math.prod(of_columns)))
+    a = _shaped(a, (*lead, math.prod(of_rows), inner))
+    b = _shaped(b, (*lead, inner, math.prod(of_columns)))
     product = matmul(a, b) if summed else multiply(a, b)
-    return reshape(product, (*lead, *of_rows, *of_columns)), batch + rows + columns
+    return _shaped(product, (*lead, *of_rows, *of_columns)), batch + rows + columns
+
+
+def _shaped(x: Any, shape: Shape) -> Any:
+    return x if x.shape == shape else reshape(x, shape)
 
 
 def _sum_lone(x: Any, labels: Labels, needed: frozenset[Hashable]) -> tuple[Any, Labels]:
@@ -294,7 +299,8 @@ def _on_diagonal(xp: Any, x: Any, *, offset: int, shape: Shape) -> Any:
     *lead, rows, columns = shape
     out = xp.zeros((*lead, rows * columns), dtype=x.dtype)
     start = offset if offset >= 0 else -offset * columns
-    out[..., start : start + x.shape[-1] * (columns + 1) : columns + 1] = x
+    stop = min(start + x.shape[-1] * (columns + 1), rows * columns)
+    out[..., min(start, stop) : stop : columns + 1] = x
     return xp.reshape(out, shape)
 
 
@@ -389,7 +395,7 @@ def slogdet(a: Any) -> tuple[Any, Any]:
     (-1.0, 0.0)
     """
     both = slogdet_(a)
-    return getattr(both, "data", both)[0] if hasattr(both, "node") else both[0], both[1]
+    return (both.data if type(both) is Tensor else both)[0, ...], both[1, ...]
 
 
 @op()
@@ -402,7 +408,7 @@ def slogdet_(xp: Any, a: Any) -> Any:
 
 @slogdet_.vjp(0)
 def _(g: Any, y: Any, a: Any) -> Any:
-    return g[1][..., None, None] * matrix_transpose(inv(a))
+    return g[1, ..., None, None] * matrix_transpose(inv(a))
 
 
 def _check_square(a: Any) -> None:

@@ -1,4 +1,4 @@
-"""Debug mode names the user's line, catches NaN and Inf where they arise, and freezes arrays; outside it does nothing."""
+"""Debug mode names the user's line, catches NaN and Inf where they arise and freezes arrays; outside, nothing."""
 
 from __future__ import annotations
 
@@ -35,13 +35,15 @@ def test_nan_is_caught_at_the_operation_and_the_line_is_the_users():
         with np.errstate(invalid="ignore"):
             return ops.log(x).sum()  # here
 
-    message = rf"minimeta.log: the result has NaN \(1 of 2 entries\); made at .*test_debug_mode.py:{line_of(user, '# here')}"
+    place = f"test_debug_mode.py:{line_of(user, '# here')}"
+    message = rf"minimeta.log: the result has NaN \(1 of 2 entries\); made at .*{place}"
     with debug(), pytest.raises(FloatingPointError, match=message):
         grad(user)(X)
 
 
 def test_inf_is_caught_too():
-    with debug(), np.errstate(over="ignore"), pytest.raises(FloatingPointError, match="minimeta.exp: the result has Inf"):
+    message = r"minimeta\.exp: the result has Inf"
+    with debug(), np.errstate(over="ignore"), pytest.raises(FloatingPointError, match=message):
         ops.exp(Tensor(X * 1000))
 
 
@@ -98,8 +100,8 @@ def test_second_order_rules_are_checked():
 
     with debug():
         assert grad(lambda x: brittle(x).sum())(X).tolist() == [1.0, 1.0]
-        with pytest.raises(FloatingPointError, match="minimeta.fragile: the gradient of argument 'x'"):
-            _, pullback = vjp(lambda x: brittle(x), X)
+        _, pullback = vjp(lambda x: brittle(x), X)
+        with pytest.raises(FloatingPointError, match=r"minimeta\.fragile: the gradient of argument 'x'"):
             grad(lambda c: pullback(c)[0].sum())(X)
 
 
@@ -114,7 +116,6 @@ def test_it_is_off_by_default():
 
 def test_it_is_restored_after_an_exception():
     with pytest.raises(KeyError), debug():
-        assert debugging.active
         raise KeyError
     assert not debugging.active
 

@@ -34,7 +34,7 @@ def test_arithmetic_works_with_numbers_on_either_side(operation, number):
 
 @pytest.mark.parametrize("operation", COMPARISONS)
 def test_comparisons_are_plain_arrays(operation):
-    for y in (operation(Tensor(A), A[::-1]), operation(A, Tensor(A[::-1].copy())), operation(Tensor(A), Tensor(A[::-1]))):
+    for y in (operation(Tensor(A), A[::-1]), operation(A, Tensor(A[::-1])), operation(Tensor(A), Tensor(A[::-1]))):
         assert type(y) is np.ndarray
         assert y.tolist() == operation(A, A[::-1]).tolist()
 
@@ -47,7 +47,7 @@ def test_gradients_pass_through_arrays_on_the_left():
 @pytest.mark.parametrize("name", ["tanh", "exp", "maximum", "sqrt"])
 def test_numpy_functions_of_tensors_are_loud_and_name_the_way_out(name):
     arguments = (Tensor(A), A) if name == "maximum" else (Tensor(A),)
-    with pytest.raises(TypeError, match=f"NumPy's {name} would drop the gradient; use minimeta.ops.{name}"):
+    with pytest.raises(TypeError, match=f"NumPy's {name} would drop .* use minimeta.ops.{name}"):
         getattr(np, name)(*arguments)
 
 
@@ -60,13 +60,13 @@ def test_numpy_routines_of_tensors_are_loud_and_name_the_way_out(name):
 
 def test_writing_into_arrays_or_tensors_is_refused():
     array = A.copy()
-    with pytest.raises(TypeError, match="in-place operators"):
+    with pytest.raises(TypeError, match=r"in-place operators"):
         array += Tensor(A)
-    with pytest.raises(TypeError, match="in-place operators"):
+    with pytest.raises(TypeError, match=r"in-place operators"):
         np.add(A, Tensor(A), out=array)
     with pytest.raises(TypeError, match=r"use minimeta.ops.index_update\(x, index, values\) or ops.index_add"):
         Tensor(A)[0] = 1.0
-    with pytest.raises(TypeError, match="minimeta.ops.add"):
+    with pytest.raises(TypeError, match=r"minimeta\.ops\.add"):
         np.add.reduce(Tensor(A))
     assert array.tolist() == A.tolist()
 

@@ -100,5 +100,5 @@ def test_a_mismatch_names_the_place_and_both_sides(a, b, message):
 def test_unflatten_wants_one_value_per_leaf(t, extra):
     count = len(tree.leaves(t))
     if count + extra >= 0:
-        with pytest.raises(ValueError, match=f"tree.unflatten: the tree has {count} leaves, got {count + extra} values"):
+        with pytest.raises(ValueError, match=f"the tree has {count} leaves, got {count + extra} values"):
             tree.unflatten(t, [0] * (count + extra))

@@ -244,3 +244,13 @@ def test_images_are_bright_ink_on_black_and_feed_the_sampler():
     assert episode.xs.shape == (2, 20, 28, 28, 1)
     with pytest.raises(DataError, match="needs 26 drawings per class, split 'vinyals/test' has 20"):
         EpisodeSampler(dataset, 5, 1, 25)
+
+
+@real
+def test_what_was_read_from_a_folder_is_at_hand_without_it(monkeypatch, tmp_path):
+    monkeypatch.setenv("MINIMETA_CACHE", str(tmp_path))
+    here = omniglot.load("val", split="vinyals")
+    monkeypatch.delenv("MINIMETA_DATA")
+    again = omniglot.load("val", split="vinyals")
+    assert again.names == here.names
+    np.testing.assert_array_equal(again.images, here.images)

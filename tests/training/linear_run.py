@@ -1,6 +1,7 @@
 """A fast test double: linear prototypes with a gradient written by hand, NumPy alone. Run as a program, it trains.
 
-Environment: KILL_AT="NAME:N" kills the process (SIGKILL) at the N-th call of os.NAME, e.g. in the middle of a save.
+Environment: KILL_AT="NAME:N" kills the process (SIGKILL) at the N-th call of os.NAME, e.g. in the middle of a save;
+VALIDATE_EVERY is the setting of that name.
 """
 
 import os
@@ -95,5 +96,6 @@ if __name__ == "__main__":
     if "KILL_AT" in os.environ:
         name, _, count = os.environ["KILL_AT"].partition(":")
         kill_at(name, int(count))
-    outcome = train(Linear(), episodes("train"), episodes("val"), settings(steps=steps), folder, resume=resume)
+    chosen = settings(steps=steps, validate_every=int(os.environ.get("VALIDATE_EVERY", "7")))
+    outcome = train(Linear(), episodes("train"), episodes("val"), chosen, folder, resume=resume)
     print("interrupted" if outcome.interrupted else "finished")

@@ -71,25 +71,50 @@ def test_the_log_is_complete_and_the_loss_is_an_average_over_its_steps(tmp_path)
     assert validations == [*range(7, 60, 7), 60]
 
 
+@dataclass(frozen=True)
+class Peaking:
+    """Counts its steps and is at its best after twelve of them."""
+
+    def init(self, rng):
+        return {"w": np.zeros((), np.float32)}
+
+    def meta_grad(self, params, episode):
+        return MetaGradient(1.0, {"accuracy": 0.5}, {"w": np.full((), -1, np.float32)})
+
+    def adapt(self, params, xs, ys, n_way):
+        return max(0, 20 - abs(12 - int(params["w"])))  # of the 20 queries, this many are known
+
+    def predict(self, params, state, xq):
+        right = np.eye(5)[np.arange(20) // 4]
+        return np.repeat(np.where(np.arange(20)[:, None] < state, right, -right)[None], len(xq), axis=0)
+
+
+PEAKING = {"learner": Peaking(), "optimizer": "sgd", "lr": 1.0, "schedule": "constant", "validate_every": 2}
+
+
 def test_the_best_on_validation_is_kept(tmp_path):
-    # a rate that ruins the net after it was good
-    outcome = run(tmp_path / "run", lr=3.0, schedule="constant", validate_every=1, steps=30)
+    outcome = run(tmp_path / "run", **PEAKING, steps=30)
     scores = {line["step"]: line["val_accuracy"] for line in read_log(tmp_path / "run") if "val_accuracy" in line}
-    assert outcome.best == max(scores.values())
-    assert outcome.best_step == min(step for step, score in scores.items() if score == outcome.best)
-    assert scores[30] < outcome.best
-    assert evaluate(Linear(), outcome.params, episodes("val"), 10).mean == outcome.best
-    _, record = checkpoint.load(tmp_path / "run/model.safetensors")
-    assert (record["step"], record["val_accuracy"]) == (outcome.best_step, outcome.best)
+    assert scores == pytest.approx({step: max(0, 20 - abs(12 - step)) / 20 for step in range(2, 31, 2)})
+    assert (outcome.best, outcome.best_step, outcome.step) == (1.0, 12, 30)
+    values, record = checkpoint.load(tmp_path / "run/model.safetensors")
+    assert outcome.params["w"] == values["w"] == 12
+    assert (record["step"], record["val_accuracy"]) == (12, 1.0)
+    state, _ = checkpoint.load(tmp_path / "run/state.safetensors")
+    assert state["params"]["w"] == 30
 
 
 def test_patience_ends_a_run_that_no_longer_improves(tmp_path):
-    outcome = run(tmp_path / "run", lr=3.0, schedule="constant", validate_every=2, steps=10_000, patience=3)
-    assert outcome.step == outcome.best_step + 6
-    again = run(
-        tmp_path / "run", resume=True, lr=3.0, schedule="constant", validate_every=2, steps=10_000, patience=3
-    )
-    assert again.step == outcome.step
+    outcome = run(tmp_path / "run", **PEAKING, steps=10_000, patience=3)
+    assert (outcome.best_step, outcome.step) == (12, 18)
+    assert run(tmp_path / "run", **PEAKING, steps=10_000, patience=3, resume=True).step == 18
+
+
+def test_a_resumed_run_remembers_its_best(tmp_path):
+    run(tmp_path / "run", **PEAKING, steps=20)
+    outcome = run(tmp_path / "run", **PEAKING, steps=30, resume=True)
+    assert (outcome.best, outcome.best_step, outcome.step) == (1.0, 12, 30)
+    assert outcome.params["w"] == 12
 
 
 def test_running_statistics_are_merged_and_not_trained(tmp_path):
@@ -156,7 +181,7 @@ def test_a_used_folder_is_refused(tmp_path):
     (tmp_path / "home/letter.txt").write_text("dear")
     with pytest.raises(RunError, match="not empty"):
         run(tmp_path / "home")
-    with pytest.raises(RunError, match="not the folder of a run: it has no config.json"):
+    with pytest.raises(RunError, match=r"not the folder of a run: it has no config\.json"):
         run(tmp_path / "home", resume=True)
     with pytest.raises(RunError, match="nothing to resume: no such folder"):
         run(tmp_path / "nowhere", resume=True)
@@ -216,7 +241,7 @@ def test_a_damaged_log_and_config_are_named(tmp_path):
         run(tmp_path / "run", resume=True)
     log.write_text(whole)
     config.write_text("[]")
-    with pytest.raises(CheckpointError, match="config.json: not the configuration of a run"):
+    with pytest.raises(CheckpointError, match=r"config\.json: not the configuration of a run"):
         run(tmp_path / "run", resume=True)
 
 

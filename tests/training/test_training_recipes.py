@@ -53,7 +53,9 @@ def test_values_are_parsed_by_type(text, kind, value):
     assert type(parsed) is type(value)
 
 
-@pytest.mark.parametrize(("text", "kind"), [("x", int), ("1.5", int), ("yes", bool), ("none", int), ("1,x", tuple[int, ...])])
+@pytest.mark.parametrize(
+    ("text", "kind"), [("x", int), ("1.5", int), ("yes", bool), ("none", int), ("1,x", tuple[int, ...])]
+)
 def test_values_of_the_wrong_type_are_refused(text, kind):
     with pytest.raises(ValueError, match=f"--set key={text}|--set key=x"):
         parse("key", text, kind)

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from minimeta import checkpoint
+from minimeta.training import Interrupt
 
 PROGRAM = [sys.executable, str(Path(__file__).with_name("linear_run.py"))]
 ROOT = Path(__file__).parents[2]
@@ -99,41 +100,37 @@ def test_killed_at_random_times(tmp_path, undisturbed):
     assert fingerprint(folder) == expected
 
 
-def test_ctrl_c_saves_and_the_run_can_go_on(tmp_path, undisturbed):
-    folder = tmp_path / "run"
-    process = start(folder, resume=False, steps=100_000)
-    wait_for(folder / "state.safetensors", process)
+def test_ctrl_c_saves_what_there_is_and_leaves_no_trace_in_a_resumed_run(tmp_path):
+    # before any validation, so that neither a state nor a model has been saved yet
+    straight, stopped, late = tmp_path / "straight", tmp_path / "stopped", {"VALIDATE_EVERY": "450"}
+    process = start(stopped, resume=False, steps=600, **late)
+    wait_for(stopped / "log.jsonl", process)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out.strip()) == (0, "interrupted"), err
-    _, counters = checkpoint.load(folder / "state.safetensors")
+    state, counters = checkpoint.load(stopped / "state.safetensors")
     assert f"interrupted after step {counters['step']}, state saved" in err
-    assert (folder / "model.safetensors").exists()
-    steps = counters["step"] + 9
-    done, out = finish(start(folder, resume=True, steps=steps))
-    assert (done, out.strip()) == (True, "finished")
-    _, counters = checkpoint.load(folder / "state.safetensors")
-    assert counters["step"] == steps
-
-
-def test_ctrl_c_leaves_no_trace_in_a_resumed_run(tmp_path):
-    # schedules go by the number of steps, so both runs must have the same from the start
-    steps = 500
-    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
-    process = start(stopped, resume=False, steps=steps)
-    wait_for(stopped / "state.safetensors", process)
-    process.send_signal(signal.SIGINT)
-    _, out = finish(process)
-    assert out.strip() == "interrupted"
+    assert counters["step"] < 450
+    model, _ = checkpoint.load(stopped / "model.safetensors")
+    assert (model["net"]["w"] == state["params"]["net"]["w"]).all()
     for folder, resume in ((stopped, True), (straight, False)):
-        done, _ = finish(start(folder, resume, steps=steps))
-        assert done
+        done, out = finish(start(folder, resume, steps=600, **late))
+        assert (done, out.strip()) == (True, "finished")
     assert fingerprint(stopped) == fingerprint(straight)
+
+
+def test_a_second_ctrl_c_ends_at_once():
+    with Interrupt() as interrupt:
+        signal.raise_signal(signal.SIGINT)
+        assert interrupt.requested
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def wait_for(path, process):
     deadline = time.monotonic() + 60
-    while not path.exists():
+    while not (path.exists() and path.stat().st_size):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)

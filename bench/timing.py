@@ -1,0 +1,89 @@
+"""Fair timing: candidates take turns, the median counts, and the machine is written down with every figure."""
+
+from __future__ import annotations
+
+import gc
+import importlib.metadata
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+
+
+def alternate(candidates: dict[str, Callable[[], Any]], rounds: int, warm_up: int = 2) -> dict[str, float]:
+    """The median seconds of each candidate. They run in turns, so a slow moment of the machine hits all of them."""
+    for run in candidates.values():
+        for _ in range(warm_up):
+            run()
+    samples: dict[str, list[float]] = {name: [] for name in candidates}
+    gc.collect()
+    gc.freeze()  # what the libraries keep for good costs no candidate anything ...
+    for _ in range(rounds):
+        for name, run in candidates.items():
+            gc.collect()  # ... and each pays for its own garbage alone
+            start = time.perf_counter()
+            run()
+            samples[name].append(time.perf_counter() - start)
+    gc.unfreeze()
+    return {name: statistics.median(times) for name, times in samples.items()}
+
+
+def machine(packages: Iterable[str]) -> dict[str, Any]:
+    """What a figure depends on: processor, versions of `packages`, revision of this repository."""
+    return {
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "system": platform.platform(terse=True),
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in packages},
+        "revision": _revision(),
+    }
+
+
+def describe(header: dict[str, Any]) -> str:
+    """The machine in two lines."""
+    packages = ", ".join(f"{name} {version}" for name, version in header["packages"].items())
+    return (
+        f"{header['cpu']}, {header['cores']} cores, load {header['load']}, {header['system']}\n"
+        f"Python {header['python']}, {packages}; revision {header['revision']}"
+    )
+
+
+def table(rows: dict[str, dict[str, float]], base: str) -> str:
+    """Rows of figures by candidate, each with its ratio to `base`."""
+    columns = list(dict.fromkeys(name for row in rows.values() for name in row))
+    lines = [" " * 24 + "".join(f"{name:>18}" for name in columns)]
+    for label, row in rows.items():
+        cells = [f"{_cell(row, name, base):>18}" for name in columns]
+        lines.append(f"{label:24}" + "".join(cells))
+    return "\n".join(lines)
+
+
+def _cell(row: dict[str, float], name: str, base: str) -> str:
+    if name not in row:
+        return ""
+    ratio = f" ({row[name] / row[base]:.2f}x)" if base in row and name != base else ""
+    return f"{row[name]:.2f}{ratio}"
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _revision() -> str:
+    """The commit, marked + where the working tree differs from it."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return done.stdout.strip() or "unknown"
