@@ -26,7 +26,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit code."""
     args = _parser().parse_args(argv)
     try:
-        return int(args.command(args))
+        from minimeta import threads
+
+        with threads.limited():
+            return int(args.command(args))
     except KeyboardInterrupt:
         print("minimeta: interrupted", file=sys.stderr)
         return INTERRUPTED

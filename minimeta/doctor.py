@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import minimeta
-from minimeta import backend
+from minimeta import backend, threads
 from minimeta.data.cache import cache_folder
 
 #: Optional packages by the name they are installed under.
@@ -62,7 +62,7 @@ def examine() -> dict[str, Any]:
     }
 
 
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+THREAD_VARIABLES = (threads.VARIABLE, "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
 def kernels() -> str:

@@ -75,7 +75,7 @@ RECIPES: dict[tuple[str | None, str], Recipe] = {
         way=20,
         shot=1,
         query=5,
-        training=Settings(steps=1000, schedule="cosine", lr=2e-3),
+        training=Settings(steps=600, schedule="cosine", lr=2e-3),
     ),
     # Snell et al. 2017: 60-way episodes, Adam at 1e-3 that is halved over and over
     ("prototypical", "omniglot"): Recipe(
