@@ -8,6 +8,7 @@ import importlib.util
 import numpy as np
 import pytest
 
+import minimeta
 from minimeta import ops
 from minimeta.autodiff import Node
 
@@ -44,3 +45,4 @@ def no_leaked_nodes():
 def _names_in_doctests(doctest_namespace):
     doctest_namespace["np"] = np
     doctest_namespace["ops"] = ops
+    doctest_namespace["minimeta"] = minimeta

@@ -2,6 +2,7 @@
 
 `check_grads` compares the gradients of a function, to any order, with finite differences. `check_op` draws one case
 from an operation's record and makes every generic check on it; `HypothesisDraw` is what it draws from.
+`check_learner` holds a learner to the protocol.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ import numpy as np
 from minimeta import backend, tree
 from minimeta.autodiff import Tensor, grad, jvp
 from minimeta.autodiff.primitives import astype
-from minimeta.autodiff.record import Draw, OpRecord
+from minimeta.check_learner import check_learner
+from minimeta.ops.record import Draw, OpRecord
 
-__all__ = ["CHECKS", "Case", "HypothesisDraw", "check_conventions", "check_grads", "check_op"]
+__all__ = ["CHECKS", "Case", "HypothesisDraw", "check_conventions", "check_grads", "check_learner", "check_op"]
 
 Scalar = Callable[[Any], Any]
 

@@ -17,7 +17,7 @@ from minimeta.autodiff.transforms import (
     stop_gradient,
     value_and_grad,
     vjp,
-)
+)  # fmt: skip
 
 __all__ = [
     "Node", "NotDifferentiableError", "Op", "Operation", "Spec", "Tensor", "checkpoint", "debug", "grad", "hessian",

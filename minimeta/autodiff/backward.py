@@ -91,7 +91,8 @@ def walk(found: Reach, cotangents: dict[int, Any]) -> Iterator[Step]:
             if array.dtype is not parent.dtype and array.dtype != parent.dtype:
                 value = astype(value, dtype=parent.dtype)
             if debugging.active:
-                debugging.check_rule(node, op.argument(i), value)
+                what = f"minimeta.{op.name}: the gradient of argument {op.argument(i)!r}"
+                debugging.check_finite(what, value, node.site)
             contributions.append((parent, value))
             known = cotangents.get(parent.number)
             cotangents[parent.number] = value if known is None else known + value

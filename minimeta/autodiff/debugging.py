@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 #: True inside `debug()`; the dispatchers of op.py and the walk of backward.py look here and nowhere else.
 active = False
 
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-_ENGINE = tuple(_PACKAGE + part for part in ("autodiff", "ops"))
+_ENGINE = tuple(os.path.join(os.path.dirname(os.path.dirname(__file__)), part) for part in ("autodiff", "ops"))
 
 
 @contextmanager
@@ -47,17 +46,13 @@ def check_forward(name: str, node: Node | None, out: Any) -> None:
     site = _site()
     if node is not None:
         node.site = site
-    _check_finite(f"minimeta.{name}: the result", out, site)
+    check_finite(f"minimeta.{name}: the result", out, site)
     if isinstance(out, np.ndarray):
         out.flags.writeable = False
 
 
-def check_rule(node: Node, argument: str, value: Any) -> None:
-    """Refuse NaN and Inf in what a derivative rule returned."""
-    _check_finite(f"minimeta.{node.op.name}: the gradient of argument {argument!r}", value, node.site)
-
-
-def _check_finite(what: str, value: Any, site: str | None) -> None:
+def check_finite(what: str, value: Any, site: str | None) -> None:
+    """Refuse NaN and Inf in a result or in what a derivative rule returned."""
     array = getattr(value, "data", value) if hasattr(value, "node") else value
     xp = backend.namespace(array)
     finite = xp.isfinite(array)

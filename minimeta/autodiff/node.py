@@ -41,15 +41,9 @@ class Node(Spec):
     __slots__ = ("inputs", "number", "op", "out", "parents", "site", "static")
 
     def __init__(
-        self,
-        op: Op,
-        static: dict[str, Any],
-        parents: tuple[Node | None, ...],
-        inputs: tuple[Any, ...],
-        out: Any,
-        shape: tuple[int, ...],
-        dtype: Any,
-    ) -> None:
+        self, op: Op, static: dict[str, Any], parents: tuple[Node | None, ...], inputs: tuple[Any, ...],
+        out: Any, shape: tuple[int, ...], dtype: Any,
+    ) -> None:  # fmt: skip
         self.op = op
         self.static = static
         self.parents = parents

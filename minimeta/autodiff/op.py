@@ -45,12 +45,7 @@ class Operation(Protocol):
 class Op:
     """Name, forward and rules of one operation."""
 
-    __slots__ = (
-        "arguments", "broadcasts", "forward", "joint", "name", "options", "rules",
-        "saves_inputs", "saves_out", "variadic",
-    )  # fmt: skip
-
-    def __init__(self, forward: Callable[..., Any], saves: str, broadcasts: bool) -> None:
+    def __init__(self, forward: Callable[..., Any], saves: str, broadcasts: bool, differentiable: bool = True) -> None:
         if saves not in ("inputs", "out", "all", "none"):
             raise ValueError(f"op {forward.__name__}: saves={saves!r}; choose 'inputs', 'out', 'all' or 'none'")
         parameters = list(inspect.signature(forward).parameters.values())[1:]  # without xp
@@ -62,6 +57,7 @@ class Op:
         self.saves_inputs = saves in ("inputs", "all")
         self.saves_out = saves in ("out", "all")
         self.broadcasts = broadcasts
+        self.differentiable = differentiable
         self.rules: dict[int, Rule] = {}
         self.joint: Rule | None = None
 
@@ -90,10 +86,6 @@ class Op:
     def argument(self, i: int) -> str:
         return f"{self.arguments[-1]}[{i}]" if self.variadic else self.arguments[i]
 
-    def keep(self, arrays: Sequence[Any], parents: tuple[Node | None, ...]) -> tuple[Any, ...]:
-        """What a node holds of its inputs when the rules need no values: the parent as its own spec, or a Spec."""
-        return tuple([_spec(a) if p is None else p for a, p in zip(arrays, parents, strict=True)])
-
     def bind(self, extra: tuple[Any, ...], static: dict[str, Any]) -> None:
         """Put positional options under their names, so that `sum(x, 0)` is `sum(x, axis=0)`."""
         free = [name for name in self.options if name not in static]
@@ -109,13 +101,18 @@ class Op:
         values = [f"{self.argument(i)}.shape={a.shape}" if hasattr(a, "shape") else f"{self.argument(i)}={a!r}"
                   for i, a in enumerate(arrays)]  # fmt: skip
         values += [f"{name}={value!r}" for name, value in static.items()]
-        kind = TypeError if isinstance(error, TypeError) else IndexError if type(error) is IndexError else ValueError
+        kind: type[Exception] = IndexError if type(error) is IndexError else ValueError
+        if isinstance(error, (TypeError, AttributeError)):
+            kind = TypeError
         return kind(f"minimeta.{self.name}: {error}; got {', '.join(values)}")
 
 
-def _spec(constant: Any) -> Any:
-    kind = type(constant)
-    return constant if kind is float or kind is int or constant is None else Spec(constant.shape, constant.dtype)
+def _spec(array: Any, parent: Node | None) -> Any:
+    """What a node holds of an input whose values no rule needs: the parent, which is its own spec, or a Spec."""
+    if parent is not None:
+        return parent
+    kind = type(array)
+    return array if kind is float or kind is int or not hasattr(array, "shape") else Spec(array.shape, array.dtype)
 
 
 def op(*, saves: str = "inputs", broadcasts: bool = False) -> Callable[[Callable[..., Any]], Operation]:
@@ -139,20 +136,9 @@ def op(*, saves: str = "inputs", broadcasts: bool = False) -> Callable[[Callable
 
 
 def nondifferentiable(forward: Callable[..., Any]) -> Operation:
-    """Make an operation whose result is piecewise constant or integer: it returns plain arrays, never Tensors."""
-    made = Op(forward, "none", broadcasts=False)
-
-    def call(*args: Any, **static: Any) -> Any:
-        count = len(made.arguments)
-        if len(args) > count:
-            made.bind(args[count:], static)
-        arrays = [a.data if type(a) is Tensor else a for a in args[:count]]
-        try:
-            return forward(backend.namespace(*arrays), *arrays, **static)
-        except _ERRORS as error:
-            raise made.explain(error, arrays, static) from error
-
-    return _publish(call, made)
+    """Make an operation of piecewise constant or integer results, which are plain arrays, never Tensors."""
+    made = Op(forward, "none", broadcasts=False, differentiable=False)
+    return _publish(_general(made), made)
 
 
 def _publish(call: Any, made: Op) -> Operation:
@@ -169,7 +155,7 @@ def _publish(call: Any, made: Op) -> Operation:
     return call  # type: ignore[no-any-return]
 
 
-_ERRORS = (ValueError, TypeError, IndexError, ArithmeticError)
+_ERRORS = (ValueError, TypeError, IndexError, ArithmeticError, AttributeError)
 
 # A call costs about as much as a small NumPy call, so the two most frequent kinds are _general spelled out.
 
@@ -220,7 +206,7 @@ def _binary(made: Op) -> Callable[..., Any]:
         parents = (left, right)
         if debugging.active or (left is None and right is None):
             return _record(made, _NO_OPTIONS, (x, y), parents, out)
-        inputs = (x, y) if saves_inputs else (_spec(x) if left is None else left, _spec(y) if right is None else right)
+        inputs = (x, y) if saves_inputs else (left or _spec(x, None), right or _spec(y, None))
         return Tensor(out, Node(made, _NO_OPTIONS, parents, inputs, out if saves_out else None, out.shape, out.dtype))
 
     return call
@@ -253,7 +239,7 @@ def _apply(made: Op, args: tuple[Any, ...], static: dict[str, Any]) -> Any:
         out = made.forward(backend.namespace(*arrays), *arrays, **static)
     except _ERRORS as error:
         raise made.explain(error, arrays, static) from error
-    if Tensor not in map(type, args):
+    if not made.differentiable or Tensor not in map(type, args):
         return out
     return _record(made, static, arrays, tuple([a.node if type(a) is Tensor else None for a in args]), out)
 
@@ -264,7 +250,7 @@ def _record(
     """The Tensor of a result: a constant where every parent is, else with its node."""
     node = None
     if parents.count(None) < len(parents):
-        inputs = arrays if made.saves_inputs else made.keep(arrays, parents)
+        inputs = arrays if made.saves_inputs else tuple(map(_spec, arrays, parents))
         node = Node(made, static, parents, inputs, out if made.saves_out else None, out.shape, out.dtype)
     if debugging.active:
         debugging.check_forward(made.name, node, out)

@@ -80,24 +80,9 @@ def concatenate(xp: Any, *arrays: Any, axis: int = 0) -> Any:
 @concatenate.vjp()
 def _(g: Any, y: Any, *arrays: Any, axis: int = 0) -> list[Any]:
     ends = list(itertools.accumulate(a.shape[axis] for a in arrays))
-    return [g[_along(axis, g.ndim, slice(end - a.shape[axis], end))] for a, end in zip(arrays, ends, strict=True)]
+    return [g[along(axis, g.ndim, slice(end - a.shape[axis], end))] for a, end in zip(arrays, ends, strict=True)]
 
 
-@op(saves="none")
-def stack(xp: Any, *arrays: Any, axis: int = 0) -> Any:
-    """Join arrays of one shape along a new axis.
-
-    >>> stack([np.ones(2), np.zeros(2)]).shape
-    (2, 2)
-    """
-    return xp.stack(arrays, axis=axis)
-
-
-@stack.vjp()
-def _(g: Any, y: Any, *arrays: Any, axis: int = 0) -> list[Any]:
-    return [g[_along(axis, g.ndim, i)] for i in range(len(arrays))]
-
-
-def _along(axis: int, ndim: int, index: Any) -> tuple[Any, ...]:
+def along(axis: int, ndim: int, index: Any) -> tuple[Any, ...]:
     """The index that applies `index` to one axis and keeps all others whole."""
     return (*[slice(None)] * (axis % ndim), index, ...)

@@ -8,6 +8,7 @@ handed in: then Tensors.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,7 +17,7 @@ from minimeta import backend, tree
 from minimeta.autodiff.backward import Reach, pull_back, reach
 from minimeta.autodiff.node import Node, Spec
 from minimeta.autodiff.op import op
-from minimeta.autodiff.primitives import alias, concatenate, stack
+from minimeta.autodiff.primitives import alias, concatenate
 from minimeta.autodiff.tensor import Tensor
 
 Function = Callable[..., Any]
@@ -26,7 +27,6 @@ ArgNums = int | tuple[int, ...]
 def stop_gradient(values: Any) -> Any:
     """The same values as constants, to every order: Tensors lose their node, everything else passes through.
 
-    >>> import minimeta
     >>> float(minimeta.grad(lambda x: x * minimeta.stop_gradient(x))(3.0))
     3.0
     """
@@ -38,7 +38,6 @@ def value_and_grad(f: Function, argnums: ArgNums = 0, *, has_aux: bool = False) 
 
     With `has_aux`, `f` returns `(scalar, aux)` and the result is `((scalar, aux), gradient)`.
 
-    >>> import minimeta
     >>> value, slope = minimeta.value_and_grad(lambda x: x * x)(3.0)
     >>> float(value), float(slope)
     (9.0, 6.0)
@@ -48,10 +47,12 @@ def value_and_grad(f: Function, argnums: ArgNums = 0, *, has_aux: bool = False) 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         variables = _Variables("grad", args, argnums)
         result = f(*variables.args, **kwargs)
-        value, aux = _split_aux(result) if has_aux else (result, None)
+        if has_aux and not (isinstance(result, tuple) and len(result) == 2):
+            raise TypeError(f"minimeta.grad: has_aux: the function returns (value, aux), got {type(result).__name__}")
+        value, aux = result if has_aux else (result, None)
         value = _scalar(value)
         found = variables.reach((value, aux))
-        cotangents = {} if value.node is None else {value.node.number: _ones(value)}
+        cotangents = {} if value.node is None else {value.node.number: _zeros_like(value.data) + 1}
         value, aux = variables.release((value, aux), found)
         del result  # from here on the path alone holds the graph, and the walk consumes it
         gradients = variables.pull_back(found, cotangents)
@@ -69,7 +70,6 @@ def grad(f: Function, argnums: ArgNums = 0, *, has_aux: bool = False) -> Functio
     result is `(gradient, aux)`.
     Raises TypeError for arguments that are not floating point, ValueError if `f` returns more than one number.
 
-    >>> import minimeta
     >>> cube = lambda x: x ** 3
     >>> float(minimeta.grad(cube)(2.0)), float(minimeta.grad(minimeta.grad(cube))(2.0))
     (12.0, 12.0)
@@ -90,7 +90,6 @@ def vjp(f: Function, *args: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]
     The pullback returns one tree per argument and may be called any number of times; it holds the graph.
     Raises ValueError if a cotangent's shape differs from the result's.
 
-    >>> import minimeta, numpy as np
     >>> y, pullback = minimeta.vjp(lambda a, b: a * b, np.array([1.0, 2.0]), np.array([3.0, 4.0]))
     >>> pullback(np.ones(2))
     (array([3., 4.]), array([1., 2.]))
@@ -116,7 +115,6 @@ def vjp(f: Function, *args: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]
 def jvp(f: Function, args: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
     """`f(*args)` and its derivative along `tangents` (one tree per argument).
 
-    >>> import minimeta
     >>> y, dy = minimeta.jvp(lambda x: x * x, (3.0,), (1.0,))
     >>> float(y), float(dy)
     (9.0, 6.0)
@@ -130,7 +128,6 @@ def jvp(f: Function, args: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[
 def hvp(f: Function, x: Any, v: Any) -> Any:
     """The Hessian of scalar `f` at `x` times `v`: a tree shaped like `x`, without forming the Hessian.
 
-    >>> import minimeta, numpy as np
     >>> minimeta.hvp(lambda x: (x ** 3).sum(), np.array([1.0, 2.0]), np.array([1.0, 1.0]))
     array([ 6., 12.])
     """
@@ -143,7 +140,6 @@ def jacobian(f: Function, argnums: int = 0) -> Function:
     The result is shaped like the result of `f`, with a tree shaped like the argument at every leaf. One backward walk
     per number in the result of `f`.
 
-    >>> import minimeta, numpy as np
     >>> minimeta.jacobian(lambda x: x * x)(np.array([1.0, 2.0]))
     array([[2., 0.],
            [0., 4.]])
@@ -166,7 +162,6 @@ def jacobian(f: Function, argnums: int = 0) -> Function:
 def hessian(f: Function, argnums: int = 0) -> Function:
     """The function that returns all second derivatives of scalar `f`: [*x.shape, *x.shape] for an array argument.
 
-    >>> import minimeta, numpy as np
     >>> minimeta.hessian(lambda x: (x ** 3).sum())(np.array([1.0, 2.0]))
     array([[ 6.,  0.],
            [ 0., 12.]])
@@ -180,7 +175,6 @@ def checkpoint(f: Function) -> Function:
     All result leaves share one dtype. Every traced value must come in as a positional argument; raises ValueError if
     `f` captures one from outside.
 
-    >>> import minimeta
     >>> float(minimeta.grad(minimeta.autodiff.checkpoint(lambda x: x * x * x))(2.0))
     12.0
     """
@@ -204,13 +198,10 @@ def checkpoint(f: Function) -> Function:
 
         @op(saves="inputs")
         def checkpoint(xp: Any, *inputs: Any) -> Any:
-            flat = run(*inputs)
-            if type(flat) is Tensor:
-                raise ValueError(
-                    "the function captures a traced Tensor from outside, whose gradient would be lost; "
-                    "pass it as an argument"
-                )
-            return flat
+            flat = _tensor(run(*inputs))
+            if flat.node is not None:
+                raise ValueError("the function captures a traced Tensor from outside: pass it as an argument")
+            return flat.data
 
         @checkpoint.vjp()
         def _(g: Any, y: Any, *inputs: Any) -> Any:
@@ -273,14 +264,8 @@ def _fresh(name: str, position: int, path: tuple[str, ...], leaf: Any) -> Tensor
     if tensor.dtype not in (xp.float32, xp.float64):
         place = f"argument {position}" + "".join(f"[{key!r}]" for key in path)
         raise TypeError(f"minimeta.{name}: {place} has dtype {tensor.dtype}; derivatives need float32 or float64")
-    spec = alias.op.keep((tensor.data,), (tensor.node,))
-    return Tensor(tensor.data, Node(alias.op, {}, (tensor.node,), spec, None, tensor.shape, tensor.dtype))
-
-
-def _split_aux(result: Any) -> tuple[Any, Any]:
-    if not (isinstance(result, tuple) and len(result) == 2):
-        raise TypeError(f"minimeta.grad: with has_aux the function returns (value, aux), got {type(result).__name__}")
-    return result
+    spec = tensor.node or Spec(tensor.shape, tensor.dtype)
+    return Tensor(tensor.data, Node(alias.op, {}, (tensor.node,), (spec,), None, tensor.shape, tensor.dtype))
 
 
 def _scalar(value: Any) -> Tensor:
@@ -297,9 +282,8 @@ def _scalar(value: Any) -> Tensor:
 
 def _check_cotangent(output: Any, cotangent: Any) -> Any:
     value = cotangent if type(cotangent) is Tensor else backend.namespace(_data(output)).asarray(cotangent)
-    shape = _data(output).shape
-    if value.shape != shape:
-        raise ValueError(f"minimeta.vjp: the cotangent has shape {value.shape}, the result has shape {shape}")
+    if value.shape != output.shape:
+        raise ValueError(f"minimeta.vjp: the cotangent has shape {value.shape}, the result has shape {output.shape}")
     return value
 
 
@@ -317,10 +301,6 @@ def _zeros_like(leaf: Any) -> Any:
     return Tensor(zeros) if type(leaf) is Tensor else zeros
 
 
-def _ones(value: Tensor) -> Any:
-    return backend.namespace(value.data).ones(value.shape, dtype=value.dtype)
-
-
 def _basis(outputs: list[Any], i: int) -> Iterator[list[Any]]:
     """Cotangents that pick the numbers of output `i` one by one and are zero for all other outputs."""
     xp = backend.namespace(_data(outputs[i]))
@@ -332,21 +312,14 @@ def _basis(outputs: list[Any], i: int) -> Iterator[list[Any]]:
 
 
 def _stack_rows(shape: tuple[int, ...], x: Any, *rows: Any) -> Any:
+    x = _tensor(x)
     if not rows:  # an empty result
-        x = _data(x)
-        xp = backend.namespace(x)
-        return xp.zeros((*shape, *xp.asarray(x).shape), dtype=xp.asarray(x).dtype)
-    return stack(rows).reshape((*shape, *rows[0].shape))
+        return backend.namespace(x.data).zeros((*shape, *x.shape), dtype=x.dtype)
+    return concatenate([row.reshape(-1) for row in rows]).reshape((*shape, *x.shape))
 
 
 def _unpack(flat: Any, specs: Any) -> Any:
     """Cut one long vector into the leaves of a tree of specs."""
-    at = 0
-
-    def cut(spec: Spec) -> Any:
-        nonlocal at
-        size = math.prod(spec.shape)
-        at += size
-        return flat[at - size : at].reshape(spec.shape)
-
-    return tree.map(cut, specs)
+    shapes = [spec.shape for spec in tree.leaves(specs)]
+    ends = itertools.accumulate(map(math.prod, shapes))
+    return tree.unflatten(specs, [flat[e - math.prod(s) : e].reshape(s) for s, e in zip(shapes, ends, strict=True)])

@@ -1,6 +1,6 @@
 """Every operation, under NumPy's name. On plain arrays they return plain arrays, on Tensors Tensors."""
 
-from minimeta.autodiff.primitives import astype, broadcast_to, concatenate, stack
+from minimeta.autodiff.primitives import astype, broadcast_to, concatenate
 from minimeta.ops.conv import avg_pool2d, conv2d, max_pool2d
 from minimeta.ops.elementwise import (
     abs,
@@ -85,6 +85,7 @@ from minimeta.ops.shape import (
     roll,
     split,
     squeeze,
+    stack,
     swapaxes,
     tile,
     transpose,

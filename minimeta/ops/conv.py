@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from minimeta.autodiff.op import nondifferentiable, op
-from minimeta.autodiff.record import Draw, record
+from minimeta.ops.record import Draw, record
 from minimeta.ops.shape import pad, reshape
 
 Pair = tuple[int, int]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from minimeta.autodiff.op import op
-from minimeta.autodiff.record import Draw, binary, record, unary
+from minimeta.ops.record import Draw, binary, record, unary
 
 
 @op(saves="none", broadcasts=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from minimeta.autodiff.op import op
-from minimeta.autodiff.record import Draw, record
 from minimeta.ops.linalg import matmul
+from minimeta.ops.record import Draw, record
 from minimeta.ops.reduce import sum
 from minimeta.ops.shape import expand_dims, swapaxes
 

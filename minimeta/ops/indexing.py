@@ -13,8 +13,8 @@ import numpy as np
 
 from minimeta import backend
 from minimeta.autodiff.op import nondifferentiable, op
-from minimeta.autodiff.record import Draw, record, reduction
 from minimeta.autodiff.tensor import Tensor
+from minimeta.ops.record import Draw, record, reduction
 from minimeta.ops.shape import reshape
 
 Shape = tuple[int, ...]

@@ -16,10 +16,10 @@ import numpy as np
 
 from minimeta.autodiff.op import nondifferentiable, op
 from minimeta.autodiff.primitives import broadcast_to
-from minimeta.autodiff.record import Draw, record
 from minimeta.autodiff.tensor import Tensor
 from minimeta.ops import reduce
 from minimeta.ops.elementwise import abs, multiply, sqrt, square
+from minimeta.ops.record import Draw, record
 from minimeta.ops.shape import moveaxis, reshape, transpose
 
 Shape = tuple[int, ...]

@@ -8,10 +8,10 @@ import numpy as np
 
 from minimeta.autodiff.op import op
 from minimeta.autodiff.primitives import sum_to
-from minimeta.autodiff.record import Draw, record
 from minimeta.ops.elementwise import exp, sigmoid, softplus, sqrt, square, tanh
 from minimeta.ops.indexing import take_along_axis
 from minimeta.ops.linalg import matmul
+from minimeta.ops.record import Draw, record
 from minimeta.ops.reduce import logsumexp, mean, sum, var
 from minimeta.ops.shape import split
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from minimeta.autodiff.op import op
 from minimeta.autodiff.primitives import broadcast_to, concatenate
-from minimeta.autodiff.record import Draw, record, reduction
 from minimeta.ops.elementwise import exp, sqrt
+from minimeta.ops.record import Draw, record, reduction
 from minimeta.ops.shape import flip, inverse_axes
 
 Axis = int | tuple[int, ...] | None

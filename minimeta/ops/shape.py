@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from minimeta.autodiff.op import op
-from minimeta.autodiff.primitives import broadcast_to, concatenate, stack
-from minimeta.autodiff.record import Draw, record, unary
+from minimeta.autodiff.primitives import along, broadcast_to, concatenate
+from minimeta.ops.record import Draw, record, unary
 
 Shape = tuple[int, ...]
 
@@ -45,6 +45,21 @@ def inverse_axes(axes: Shape) -> Shape:
     (1, 2, 0)
     """
     return tuple(sorted(range(len(axes)), key=axes.__getitem__))
+
+
+@op(saves="none")
+def stack(xp: Any, *arrays: Any, axis: int = 0) -> Any:
+    """Join arrays of one shape along a new axis.
+
+    >>> stack([np.ones(2), np.zeros(2)]).shape
+    (2, 2)
+    """
+    return xp.stack(arrays, axis=axis)
+
+
+@stack.vjp()
+def _(g: Any, y: Any, *arrays: Any, axis: int = 0) -> list[Any]:
+    return [g[along(axis, g.ndim, i)] for i in range(len(arrays))]
 
 
 def swapaxes(x: Any, axis1: int, axis2: int) -> Any:

@@ -29,7 +29,7 @@ def test_a_single_number_may_have_any_shape():
 
 
 def test_has_aux_needs_a_pair():
-    with pytest.raises(TypeError, match=r"with has_aux the function returns \(value, aux\), got Tensor"):
+    with pytest.raises(TypeError, match=r"has_aux: the function returns \(value, aux\), got Tensor"):
         value_and_grad(lambda x: x.sum(), has_aux=True)(X)
 
 

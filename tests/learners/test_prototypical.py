@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 import minimeta
 from minimeta import ops, tree
-from minimeta.check_learner import check_learner
 from minimeta.data import Episode, EpisodeSampler, glyphs
 from minimeta.learners import make
 from minimeta.learners.base import accuracy, chunked_meta_grad
 from minimeta.learners.metric_based.prototypical import logits, prototypes
+from minimeta.testing import check_learner
 
 
 def small_episode(way=3, shot=2, query=2, tasks=2, size=28):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import minimeta
 from minimeta import ops
 from minimeta.autodiff import op
-from minimeta.autodiff.record import OpRecord, unary
+from minimeta.ops.record import OpRecord, unary
 from minimeta.testing import CHECKS, Case, HypothesisDraw, check_grads, check_op
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import minimeta
 from minimeta import ops, testing, tree
-from minimeta.autodiff.record import RECORDS
+from minimeta.ops.record import RECORDS
 from tests.ops.foreign import Foreign, to_numpy, xp
 
 

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from minimeta import ops, testing
-from minimeta.autodiff.record import RECORDS
+from minimeta.ops.record import RECORDS
 
 EXAMPLES = os.environ.get("MINIMETA_EXAMPLES")
 profile = settings(

@@ -36,9 +36,9 @@ def test_the_help_of_the_command_line_loads_nothing_heavy():
 
 
 def test_the_engine_is_read_in_one_sitting():
-    """Under 1,100 lines with their documentation; blank lines are no reading."""
+    """Under 1,100 lines, documentation and blank lines included."""
     files = (PACKAGE / "autodiff").glob("*.py")
-    lines = {path.name: sum(bool(line.strip()) for line in path.read_text().splitlines()) for path in files}
+    lines = {path.name: len(path.read_text().splitlines()) for path in files}
     assert sum(lines.values()) < 1100, lines
 
 
