@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import os
+
+# Before NumPy loads BLAS: on a busy machine two BLAS threads spend their time waiting for each other.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
