@@ -15,7 +15,7 @@ import numpy as np
 
 from minimeta import backend
 from minimeta.data.episodes import Episode
-from minimeta.learners.base import Learner, Params
+from minimeta.learners.base import Learner, Params, accuracy
 
 EXAMPLES_AT_ONCE = 256  # bounds memory, and is plenty to keep a processor busy
 
@@ -96,20 +96,6 @@ def evaluate(
             report(stop)
     metric = "mse" if episode.n_way == 0 else "accuracy"
     return Result(metric, float(scores.mean()), float(1.96 * scores.std(ddof=1) / math.sqrt(count)), count)
-
-
-def accuracy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Per task [T]: the share of queries won, from logits [T, Q, N] and labels [T, Q].
-
-    Classes that tie for the largest logit share the point, so that constant scores get 1/N, whatever the order of the
-    labels: with the first maximum counted, a collapsed network has been reported as perfect.
-
-    >>> accuracy(np.array([[[0.0, 2.0], [1.0, 1.0]]]), np.array([[1, 0]]))
-    array([0.75])
-    """
-    winners = logits == logits.max(axis=-1, keepdims=True)
-    won = np.take_along_axis(winners, labels[..., None], axis=-1)[..., 0]
-    return np.mean(won / winners.sum(axis=-1), axis=-1)
 
 
 def squared_error(predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:

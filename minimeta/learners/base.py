@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from minimeta import ops, tree
-from minimeta.autodiff import value_and_grad
+from minimeta.autodiff import stop_gradient, value_and_grad
 from minimeta.data.episodes import Episode
 
 #: A nested dict of arrays. A top-level entry "running" holds statistics (batch norm's): carried along, not trained.
@@ -60,7 +60,7 @@ class Learner(Protocol):
         """
         state = self.adapt(params, episode.xs, episode.ys, episode.n_way)
         logits = self.predict(params, state, episode.xq)
-        return ops.cross_entropy(logits, episode.yq), {"accuracy": accuracy(logits, episode.yq)}
+        return ops.cross_entropy(logits, episode.yq), {"accuracy": accuracy(logits, episode.yq).mean()}
 
     def meta_grad(self, params: Params, episode: Episode) -> MetaGradient:
         """Loss, aux and gradient of one meta-batch; the gradient covers every entry of `params` but "running"."""
@@ -86,5 +86,15 @@ def chunked_meta_grad(learner: Learner, params: Params, episode: Episode, chunk:
 
 
 def accuracy(logits: Any, labels: Any) -> Any:
-    """Share of queries whose largest logit is their label's; the lowest index wins a tie."""
-    return (ops.argmax(logits, axis=-1) == labels).mean()
+    """Per task [T]: the share of queries won, from logits [T, Q, N] and labels [T, Q]; a plain array.
+
+    Classes that tie for the largest logit share the point, so that constant scores get 1/N, whatever the order of the
+    labels: with the first maximum counted, a collapsed network has been reported as perfect.
+
+    >>> accuracy(np.array([[[0.0, 2.0], [1.0, 1.0]]]), np.array([[1, 0]]))
+    array([0.75])
+    """
+    scores = stop_gradient(logits)
+    winners = ops.equal(scores, ops.max(scores, axis=-1, keepdims=True))
+    won = ops.take_along_axis(winners, labels[..., None], axis=-1)[..., 0]
+    return (won / winners.sum(axis=-1)).mean(axis=-1)

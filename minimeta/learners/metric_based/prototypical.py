@@ -58,7 +58,7 @@ class Prototypical(Learner):
         support = episode.xs.shape[1]
         scores = logits(prototypes(features[:, :support], episode.ys, episode.n_way), features[:, support:])
         aux = {
-            "accuracy": accuracy(scores, episode.yq),
+            "accuracy": accuracy(scores, episode.yq).mean(),
             "running": layers.running_update(params["running"], statistics),
         }
         return ops.cross_entropy(scores, episode.yq), aux
