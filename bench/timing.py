@@ -7,13 +7,11 @@ import importlib.metadata
 import os
 import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parent.parent
+from minimeta import doctor
 
 
 def alternate(candidates: dict[str, Callable[[], Any]], rounds: int, warm_up: int = 2) -> dict[str, float]:
@@ -37,13 +35,11 @@ def alternate(candidates: dict[str, Callable[[], Any]], rounds: int, warm_up: in
 def machine(packages: Iterable[str]) -> dict[str, Any]:
     """What a figure depends on: processor, versions of `packages`, revision of this repository."""
     return {
-        "cpu": _cpu(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        **doctor.machine(),
         "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
-        "system": platform.platform(terse=True),
         "python": platform.python_version(),
         "packages": {name: importlib.metadata.version(name) for name in packages},
-        "revision": _revision(),
+        "revision": doctor.git_revision(),
     }
 
 
@@ -71,19 +67,3 @@ def _cell(row: dict[str, float], name: str, base: str) -> str:
         return ""
     ratio = f" ({row[name] / row[base]:.2f}x)" if base in row and name != base else ""
     return f"{row[name]:.2f}{ratio}"
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
-def _revision() -> str:
-    """The commit, marked + where the working tree differs from it."""
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    return done.stdout.strip() or "unknown"

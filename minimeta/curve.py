@@ -21,7 +21,7 @@ def draw(records: list[dict[str, Any]], path: Path, title: str = "") -> None:
     for axes in (above, below):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
-        axes.tick_params(colors=GREY)
+        axes.tick_params(which="both", colors=GREY)
     _draw_loss(above, [record for record in records if "loss" in record])
     _draw_validation(below, [record for record in records if "val_ci95" in record])
     below.set_xlabel("step", color=GREY)
@@ -34,7 +34,12 @@ def _draw_loss(axes: Any, records: list[dict[str, Any]]) -> None:
     axes.plot(steps, _smooth(losses, len(losses) // 40), color=LOSS, linewidth=2)
     axes.set_ylabel("training loss", color=LOSS)
     if losses and min(losses) > 0:
+        from matplotlib.ticker import LogLocator, NullFormatter
+
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")  # 0.2, not 2 x 10^-1
+        axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _draw_validation(axes: Any, records: list[dict[str, Any]]) -> None:

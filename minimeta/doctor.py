@@ -53,8 +53,7 @@ def examine() -> dict[str, Any]:
     return {
         "versions": versions(),
         "git_revision": git_revision(),
-        "platform": platform.platform(),
-        "cores": _cores(),
+        "machine": machine(),
         "threads": {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ},
         "kernels": kernels(),
         "gpu": _gpu(),
@@ -70,8 +69,23 @@ def kernels() -> str:
     return "reference (NumPy)"
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def machine() -> dict[str, Any]:
+    """What a measurement depends on besides versions: processor, cores this process may use, operating system.
+
+    >>> sorted(machine())
+    ['cores', 'cpu', 'system']
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return {"cpu": _cpu(), "cores": cores, "system": platform.platform(terse=True)}
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def _gpu() -> str:

@@ -142,6 +142,7 @@ def run(
         "seconds": outcome.seconds,
         "versions": doctor.versions(),
         "git_revision": doctor.git_revision(),
+        "machine": doctor.machine(),
     }
     checkpoint.write_json(files.results, {**record, **about})
     try:
