@@ -49,7 +49,7 @@ def matmul(xp: Any, a: Any, b: Any) -> Any:
     if not (a.ndim and b.ndim):
         raise ValueError("both sides need an axis to sum over; multiply by a scalar with *")
     if a.shape[-1] != b.shape[-2:][0]:
-        raise ValueError("inner sizes differ; need a.shape[-1] == b.shape[-2 if b.ndim > 1 else 0]")
+        raise ValueError(f"inner sizes differ: need a.shape[-1] == b.shape[{-2 if b.ndim > 1 else 0}]")
     if b.ndim == 2 and a.ndim > 2:  # one matrix for all: a single large product instead of many small ones
         return xp.reshape(xp.matmul(_rows(xp, a), b), (*a.shape[:-1], b.shape[1]))
     return xp.matmul(a, b)
