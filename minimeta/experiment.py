@@ -143,6 +143,7 @@ def run(
         "versions": doctor.versions(),
         "git_revision": doctor.git_revision(),
         "machine": doctor.machine(),
+        "config": recipe.record(),
     }
     checkpoint.write_json(files.results, {**record, **about})
     try:

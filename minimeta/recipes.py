@@ -85,7 +85,7 @@ RECIPES: dict[tuple[str | None, str], Recipe] = {
         shot=1,
         query=5,
         rotations="fixed_classes",
-        training=Settings(steps=4000, schedule="step", lr=1e-3, validate_every=100),
+        training=Settings(steps=4000, schedule="step", lr=1e-3),
     ),
     (None, "glyphs"): Recipe("", "glyphs", way=5, shot=1, query=5),
     (None, "omniglot"): Recipe("", "omniglot", way=5, shot=1, query=5, rotations="fixed_classes"),

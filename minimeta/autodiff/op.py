@@ -54,6 +54,8 @@ class Op:
         self.arguments = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)]
         self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
         self.options = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+        arrays = [p if p.kind is p.KEYWORD_ONLY else p.replace(kind=p.POSITIONAL_ONLY) for p in parameters]
+        self.signature = inspect.Signature(arrays)  # as its user calls it
         self.saves_inputs = saves in ("inputs", "all")
         self.saves_out = saves in ("out", "all")
         self.broadcasts = broadcasts
@@ -144,12 +146,10 @@ def nondifferentiable(forward: Callable[..., Any]) -> Operation:
 def _publish(call: Any, made: Op) -> Operation:
     """Give the dispatcher the name, documentation and signature that its user knows it by."""
     forward = made.forward
-    parameters = list(inspect.signature(forward).parameters.values())[1:]
-    arrays = [p if p.kind is p.KEYWORD_ONLY else p.replace(kind=p.POSITIONAL_ONLY) for p in parameters]
     call.__name__ = call.__qualname__ = made.name
     call.__module__ = forward.__module__
     call.__doc__ = forward.__doc__
-    call.__signature__ = inspect.Signature(arrays)
+    call.__signature__ = made.signature
     call.op = made
     call.vjp = made.vjp
     return call  # type: ignore[no-any-return]

@@ -35,7 +35,9 @@ def conv2d(x: Any, w: Any, stride: int | Pair = 1, padding: str | int | Pads = "
     (1, 5, 5, 4)
     """
     _check_shapes(x, w)
-    strides = (stride, stride) if isinstance(stride, int) else stride
+    strides = (stride, stride) if isinstance(stride, int) else tuple(stride)
+    if len(strides) != 2 or min(strides) < 1:
+        raise ValueError(f"minimeta.conv2d: stride={stride!r}; give one number or (vertical, horizontal), 1 or more")
     *lead, height, width, channels = x.shape
     pads = explicit_padding(padding, (height, width), w.shape[-4:-2], strides)
     for name, size, kernel, sides in zip(("height", "width"), (height, width), w.shape[-4:-2], pads, strict=True):
@@ -72,15 +74,17 @@ def explicit_padding(padding: str | int | Pads, size: Pair, kernel: Pair, stride
         totals = [max((-(-n // s) - 1) * s + k - n, 0) for n, k, s in zip(size, kernel, stride, strict=True)]
         (top, bottom), (left, right) = [(total // 2, total - total // 2) for total in totals]
         return (top, bottom), (left, right)
-    if isinstance(padding, int) and padding >= 0:
-        return (padding, padding), (padding, padding)
+    sides = ((padding, padding), (padding, padding)) if isinstance(padding, int) else padding
     try:
-        (top, bottom), (left, right) = padding  # type: ignore
-        return (int(top), int(bottom)), (int(left), int(right))
-    except (TypeError, ValueError):
-        raise ValueError(
-            f"minimeta.conv2d: padding={padding!r}; give 'VALID', 'SAME', a number or ((top, bottom), (left, right))"
-        ) from None
+        (top, bottom), (left, right) = sides  # type: ignore
+        if min(top, bottom, left, right) >= 0:
+            return (int(top), int(bottom)), (int(left), int(right))
+    except (TypeError, ValueError):  # not of that form: told below
+        pass
+    raise ValueError(
+        f"minimeta.conv2d: padding={padding!r}; give 'VALID', 'SAME', a number or ((top, bottom), (left, right)), "
+        "none of them negative"
+    )
 
 
 @op()
@@ -204,12 +208,13 @@ def max_pool2d(x: Any, size: int = 2, stride: int | None = None, ceil_mode: bool
     """The largest value of every `size` x `size` window of [..., H, W, C]; of equals, the first row by row is chosen.
 
     `stride` is `size` by default. Windows reaching over the edge are dropped, or with `ceil_mode` kept and cut off.
-    Raises ValueError where the image holds no window.
+    Raises ValueError where the image holds no window, or a size or stride is below 1.
 
     >>> max_pool2d(np.arange(9.0).reshape(1, 3, 3, 1)).ravel(), max_pool2d(np.ones((1, 3, 3, 1)), ceil_mode=True).shape
     (array([4.]), (1, 2, 2, 1))
     """
-    stride = stride or size
+    stride = size if stride is None else stride
+    _check_windows("max_pool2d", x.shape, size, stride, ceil_mode)
     if ceil_mode:
         x = _reach_over_edge(x, size, stride)
     return _max_pool(x, size=size, stride=stride)
@@ -218,10 +223,22 @@ def max_pool2d(x: Any, size: int = 2, stride: int | None = None, ceil_mode: bool
 def avg_pool2d(x: Any, size: int = 2, stride: int | None = None) -> Any:
     """The mean of every `size` x `size` window of [..., H, W, C]; windows reaching over the edge are dropped.
 
+    Arguments and errors as `max_pool2d`.
+
     >>> avg_pool2d(np.arange(4.0).reshape(1, 2, 2, 1)).ravel()
     array([1.5])
     """
-    return _gather(x, size=size, stride=stride or size, weights=None) * (1 / size**2)
+    stride = size if stride is None else stride
+    _check_windows("avg_pool2d", x.shape, size, stride)
+    return _gather(x, size=size, stride=stride, weights=None) * (1 / size**2)
+
+
+def _check_windows(name: str, shape: tuple[int, ...], size: int, stride: int, ceil_mode: bool = False) -> None:
+    given = f"x.shape={shape}, size={size}, stride={stride}"
+    if len(shape) < 3 or size < 1 or stride < 1:
+        raise ValueError(f"minimeta.{name}: needs x [..., H, W, C] and size and stride of 1 or more; {given}")
+    if any((-(-(n - size) // stride) if ceil_mode else (n - size) // stride) < 0 for n in shape[-3:-1]):
+        raise ValueError(f"minimeta.{name}: the image holds no {size} x {size} window; {given}")
 
 
 def _reach_over_edge(x: Any, size: int, stride: int) -> Any:
@@ -235,17 +252,10 @@ def _reach_over_edge(x: Any, size: int, stride: int) -> Any:
     return pad(x, (*lead, (0, missing[0]), (0, missing[1]), (0, 0)), float(np.finfo(str(x.dtype)).min))
 
 
-def _pooled(shape: tuple[int, ...], size: int, stride: int) -> Pair:
-    if size < 1 or stride < 1 or min(shape[-3:-1]) < size:
-        raise ValueError(f"an image of {shape[-3]} x {shape[-2]} holds no {size} x {size} window of stride {stride}")
-    height, width = [(n - size) // stride + 1 for n in shape[-3:-1]]
-    return height, width
-
-
 def _positions(shape: tuple[int, ...], size: int, stride: int) -> list[tuple[Any, ...]]:
     """One index per position in the window, picking that pixel of every window."""
-    pooled = _pooled(shape, size, stride)
-    return [_window(i, j, pooled, (stride, stride)) for i in range(size) for j in range(size)]
+    height, width = [(n - size) // stride + 1 for n in shape[-3:-1]]
+    return [_window(i, j, (height, width), (stride, stride)) for i in range(size) for j in range(size)]
 
 
 @op(saves="all")

@@ -107,7 +107,7 @@ def _(g: Any, y: Any, x: Any, gamma: Any, beta: Any, mean: Any, var: Any, eps: f
     rate = 1 / sqrt(var + eps)
     scale = gamma * rate
     # the two sums that all four small gradients are made of
-    shape = np.broadcast_shapes(*[np.shape(a) if isinstance(a, float) else a.shape for a in (gamma, beta, mean, var)])
+    shape = np.broadcast_shapes(*[getattr(a, "shape", ()) for a in (gamma, beta, mean, var)])
     total = sum_to(g, shape)
     projected = sum_to(g * (x - mean), shape)
     return g * scale, projected * rate, total, -total * scale, projected * (scale * rate * rate * -0.5)

@@ -81,3 +81,33 @@ def test_astype_converts_the_gradient_back():
     gradient = minimeta.grad(lambda x: (ops.astype(x, np.float64) ** 2).sum())(np.ones(2, np.float32))
     assert gradient.dtype == np.float32
     np.testing.assert_array_equal(gradient, [2.0, 2.0])
+
+
+IMAGE, FILTERS = np.ones((1, 5, 5, 2)), np.ones((3, 3, 2, 4))
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda: ops.conv2d(IMAGE, FILTERS, stride=0), r"minimeta.conv2d: stride=0; .* 1 or more"),
+        (lambda: ops.conv2d(IMAGE, FILTERS, stride=(1, -1)), r"minimeta.conv2d: stride=\(1, -1\)"),
+        (lambda: ops.conv2d(IMAGE, FILTERS, padding=-1), r"minimeta.conv2d: padding=-1; .* none of them negative"),
+        (lambda: ops.conv2d(IMAGE, FILTERS, padding=((-1, 0), (0, 0))), r"padding=\(\(-1, 0\), \(0, 0\)\)"),
+        (lambda: ops.conv2d(IMAGE, FILTERS, padding="same"), r"padding='same'; give 'VALID', 'SAME'"),
+        (lambda: ops.max_pool2d(IMAGE, 6), r"minimeta.max_pool2d: the image holds no 6 x 6 window"),
+        (lambda: ops.max_pool2d(np.ones((1, 1, 1, 1)), 3, 1, True), r"minimeta.max_pool2d: the image holds no 3 x 3"),
+        (lambda: ops.max_pool2d(IMAGE, 2, stride=0), r"minimeta.max_pool2d: needs .* stride=0"),
+        (lambda: ops.avg_pool2d(IMAGE, 6), r"minimeta.avg_pool2d: the image holds no 6 x 6 window"),
+        (lambda: ops.avg_pool2d(np.ones(3)), r"minimeta.avg_pool2d: needs x \[..., H, W, C\]"),
+    ],
+)
+def test_convolution_and_pooling_name_what_is_wrong(call, text):
+    with pytest.raises(ValueError, match=text):
+        call()
+
+
+def test_batch_norm_takes_numbers_for_scale_and_shift():
+    x, mean, var = np.random.default_rng(0).normal(size=(3, 2)), np.zeros(2), np.ones(2)
+    np.testing.assert_allclose(
+        minimeta.grad(lambda x: ops.batch_norm(x, 2, 0, mean, var, eps=0.0).sum())(x), np.full((3, 2), 2.0)
+    )
