@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from minimeta import ops, tree
-from minimeta.autodiff import stop_gradient
 
 Params = dict[str, Any]
 
@@ -39,16 +38,12 @@ def conv_block(params: Params, x: Any, running: Params | None = None) -> tuple[A
     """
     y = ops.conv2d(x, params["w"], padding=1)
     if running is None:
-        axes = (1, 2, 3)
-        mean, var = ops.mean(y, axes, keepdims=True), ops.var(y, axes, keepdims=True)
+        pooled, batch = ops.batch_norm_relu_max_pool2d(y, params["gamma"], params["beta"])
         n = math.prod(y.shape[1:4])
-        constant = stop_gradient({"mean": mean, "var": var * (n / max(n - 1, 1))})
-        statistics = tree.map(lambda s: ops.mean(s, (0, 1, 2, 3)), constant)
-    else:
-        mean, var, statistics = running["mean"], running["var"], running
-    y = ops.batch_norm(y, _per_task(params["gamma"]), _per_task(params["beta"]), mean, var)
+        return pooled, {"mean": batch["mean"].mean(0), "var": batch["var"].mean(0) * (n / max(n - 1, 1))}
+    y = ops.batch_norm(y, _per_task(params["gamma"]), _per_task(params["beta"]), running["mean"], running["var"])
     # ReLU after pooling is the same function as before it, on a quarter of the values
-    return ops.relu(ops.max_pool2d(y)), statistics
+    return ops.relu(ops.max_pool2d(y)), running
 
 
 def _per_task(weights: Any) -> Any:

@@ -1,26 +1,16 @@
-"""Convolution and pooling of channels-last images [..., H, W, C], with one set of weights or one per task.
-
-Convolution is trilinear in (input, weights, output cotangent), so its three operations - forward, data gradient, weight
-gradient - are each other's derivatives and any order comes for free.
-"""
+"""Convolution and pooling of channels-last images [..., H, W, C], with one set of weights or one per task."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from minimeta.autodiff.op import nondifferentiable, op
+from minimeta.ops.fused.convolution import Pads, Pair, conv
 from minimeta.ops.record import Draw, record
 from minimeta.ops.shape import pad, reshape
-
-Pair = tuple[int, int]
-Pads = tuple[Pair, Pair]  # ((top, bottom), (left, right))
-
-#: Patches are gathered in pieces of about this many numbers, so that they stay in the processor's cache.
-_PIECE = 1 << 18
 
 
 def conv2d(x: Any, w: Any, stride: int | Pair = 1, padding: str | int | Pads = "VALID") -> Any:
@@ -48,7 +38,7 @@ def conv2d(x: Any, w: Any, stride: int | Pair = 1, padding: str | int | Pads = "
             )
     if w.ndim == 4:  # one set of weights: all images are one task's
         x, w = reshape(x, (1, math.prod(lead), height, width, channels)), reshape(w, (1, *w.shape))
-    y = _conv(x, w, stride=strides, pads=pads)
+    y = conv(x, w, stride=strides, pads=pads)
     return reshape(y, (*lead, *y.shape[2:]))
 
 
@@ -87,121 +77,10 @@ def explicit_padding(padding: str | int | Pads, size: Pair, kernel: Pair, stride
     )
 
 
-@op()
-def _conv(xp: Any, x: Any, w: Any, *, stride: Pair, pads: Pads) -> Any:
-    """x [T, B, H, W, C], w [T, kh, kw, C, O] -> [T, B, H', W', O]."""
-    tasks, images, height, width = _output_shape(x.shape, w.shape[1:3], stride, pads)
-    y = xp.empty((tasks, images * height * width, w.shape[-1]), dtype=xp.result_type(x, w))
-    filters = w.reshape(tasks, math.prod(w.shape[1:4]), w.shape[-1])
-    for part, rows, patches in _patches(xp, x, w.shape[1:3], stride, pads):
-        xp.matmul(patches, filters[part], out=y[part, rows])
-    return y.reshape(tasks, images, height, width, w.shape[-1])
-
-
-@op()
-def _conv_data(xp: Any, g: Any, w: Any, *, stride: Pair, pads: Pads, size: Pair) -> Any:
-    """The gradient of `_conv` by its images: g [T, B, H', W', O], w [T, kh, kw, C, O] -> [T, B, *size, C]."""
-    kernel = w.shape[1:3]
-    if stride == (1, 1):  # itself a convolution, with the filters turned round
-        turned = xp.swapaxes(w[:, ::-1, ::-1], -1, -2)
-        (top, bottom), (left, right) = [(k - 1 - a, k - 1 - b) for k, (a, b) in zip(kernel, pads, strict=True)]
-        if min(top, bottom, left, right) >= 0:
-            return _conv.op.forward(xp, g, turned, stride=stride, pads=((top, bottom), (left, right)))
-    tasks, images, height, width, outputs = g.shape
-    flat = g.reshape(tasks, images * height * width, outputs)
-    (top, bottom), (left, right) = pads
-    full = xp.zeros((tasks, images, size[0] + top + bottom, size[1] + left + right, w.shape[3]), dtype=g.dtype)
-    for i in range(kernel[0]):
-        for j in range(kernel[1]):
-            part = xp.matmul(flat, xp.swapaxes(w[:, i, j], -1, -2))
-            full[_window(i, j, (height, width), stride)] += part.reshape(tasks, images, height, width, w.shape[3])
-    return full[:, :, top : top + size[0], left : left + size[1]]
-
-
-@op()
-def _conv_weight(xp: Any, x: Any, g: Any, *, stride: Pair, pads: Pads, kernel: Pair) -> Any:
-    """The gradient of `_conv` by its weights: x [T, B, H, W, C], g [T, B, H', W', O] -> [T, *kernel, C, O]."""
-    tasks, *pixels, outputs = g.shape
-    total = xp.zeros((tasks, kernel[0] * kernel[1] * x.shape[-1], outputs), dtype=g.dtype)
-    flat = g.reshape(tasks, math.prod(pixels), outputs)
-    for part, rows, patches in _patches(xp, x, kernel, stride, pads):
-        total[part] += xp.matmul(xp.swapaxes(patches, -1, -2), flat[part, rows])
-    return total.reshape(tasks, *kernel, x.shape[-1], outputs)
-
-
-# <g, conv(x, w)> = <conv_data(g, w), x> = <conv_weight(x, g), w>: the derivative of each by one argument is another.
-
-
-@_conv.vjp(0)
-def _(g: Any, y: Any, x: Any, w: Any, stride: Pair, pads: Pads) -> Any:
-    return _conv_data(g, w, stride=stride, pads=pads, size=tuple(x.shape[2:4]))
-
-
-@_conv.vjp(1)
-def _(g: Any, y: Any, x: Any, w: Any, stride: Pair, pads: Pads) -> Any:
-    return _conv_weight(x, g, stride=stride, pads=pads, kernel=tuple(w.shape[1:3]))
-
-
-@_conv_data.vjp(0)
-def _(v: Any, y: Any, g: Any, w: Any, stride: Pair, pads: Pads, size: Pair) -> Any:
-    return _conv(v, w, stride=stride, pads=pads)
-
-
-@_conv_data.vjp(1)
-def _(v: Any, y: Any, g: Any, w: Any, stride: Pair, pads: Pads, size: Pair) -> Any:
-    return _conv_weight(v, g, stride=stride, pads=pads, kernel=tuple(w.shape[1:3]))
-
-
-@_conv_weight.vjp(0)
-def _(v: Any, y: Any, x: Any, g: Any, stride: Pair, pads: Pads, kernel: Pair) -> Any:
-    return _conv_data(g, v, stride=stride, pads=pads, size=tuple(x.shape[2:4]))
-
-
-@_conv_weight.vjp(1)
-def _(v: Any, y: Any, x: Any, g: Any, stride: Pair, pads: Pads, kernel: Pair) -> Any:
-    return _conv(x, v, stride=stride, pads=pads)
-
-
-def _output_shape(shape: tuple[int, ...], kernel: Pair, stride: Pair, pads: Pads) -> tuple[int, int, int, int]:
-    tasks, images, *size = shape[:4]
-    height, width = [(n + sum(p) - k) // s + 1 for n, p, k, s in zip(size, pads, kernel, stride, strict=True)]
-    return tasks, images, height, width
-
-
 def _window(i: int, j: int, size: Pair, stride: Pair) -> tuple[Any, ...]:
     """The index that picks, for kernel position (i, j), the pixel under it in every window of [..., H, W, C]."""
     rows, columns = [slice(k, k + s * (n - 1) + 1, s) for k, n, s in zip((i, j), size, stride, strict=True)]
     return ..., rows, columns, slice(None)
-
-
-def _patches(xp: Any, x: Any, kernel: Pair, stride: Pair, pads: Pads) -> Iterator[tuple[slice, slice, Any]]:
-    """Yield (tasks, rows, patches [t, rows, kh * kw * C]) until all windows of x have come by; the buffer is reused."""
-    tasks, images, height, width = _output_shape(x.shape, kernel, stride, pads)
-    channels = x.shape[-1]
-    pixels, depth = height * width, kernel[0] * kernel[1] * channels
-    if not tasks * images * pixels * depth:
-        return
-    at_once = max(1, _PIECE // (pixels * depth))
-    step_images = min(images, at_once)
-    step_tasks = max(1, min(tasks, at_once // images))
-    (top, bottom), (left, right) = pads
-    outer = (x.shape[2] + top + bottom, x.shape[3] + left + right)
-    padded = xp.zeros((step_tasks, step_images, *outer, channels), dtype=x.dtype)
-    buffer = xp.empty((step_tasks * step_images * pixels * depth,), dtype=x.dtype)
-    for t in range(0, tasks, step_tasks):
-        for b in range(0, images, step_images):
-            piece = x[t : t + step_tasks, b : b + step_images]
-            some_tasks, some_images = piece.shape[:2]
-            source = padded[:some_tasks, :some_images]
-            source[:, :, top : top + x.shape[2], left : left + x.shape[3]] = piece
-            patches = buffer[: some_tasks * some_images * pixels * depth].reshape(
-                some_tasks, some_images, height, width, *kernel, channels
-            )
-            for i in range(kernel[0]):
-                for j in range(kernel[1]):
-                    patches[..., i, j, :] = source[_window(i, j, (height, width), stride)]
-            rows = slice(b * pixels, (b + some_images) * pixels)
-            yield slice(t, t + some_tasks), rows, patches.reshape(some_tasks, some_images * pixels, depth)
 
 
 def max_pool2d(x: Any, size: int = 2, stride: int | None = None, ceil_mode: bool = False) -> Any:
@@ -339,8 +218,8 @@ def _conv_reference(x: Any, w: Any, stride: Any, padding: Any) -> Any:
     w = np.broadcast_to(w, (len(x), *w.shape[-4:]))
     pads = explicit_padding(padding, x.shape[2:4], w.shape[1:3], stride)
     x = np.pad(x, ((0, 0), (0, 0), *pads, (0, 0)))
-    tasks, images, height, width = _output_shape(x.shape, w.shape[1:3], stride, ((0, 0), (0, 0)))
-    y = np.zeros((tasks, images, height, width, w.shape[-1]))
+    height, width = [(n - k) // s + 1 for n, k, s in zip(x.shape[2:4], w.shape[1:3], stride, strict=True)]
+    y = np.zeros((*x.shape[:2], height, width, w.shape[-1]))
     for i in range(height):
         for j in range(width):
             a, b = i * stride[0], j * stride[1]

@@ -24,6 +24,9 @@ class Foreign(np.ndarray):
         result = getattr(ufunc, method)(*map(_inner, inputs), **arguments)
         return out[0] if out else _outer(result)
 
+    def __array_namespace__(self) -> Any:
+        return xp
+
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         raise TypeError(f"numpy.{func.__name__} on a foreign array")
 

@@ -97,9 +97,8 @@ def faults(found: Import) -> Iterator[str]:
     """What is wrong with an import."""
     top = found.imported.partition(".")[0]
     if top not in ("minimeta", "minimeta_kernels"):
-        if found.eager and top not in EAGER and top not in sys.stdlib_module_names and top != "numba":
-            yield f"{found} when it is imported itself"
-        if top == "numba" and found.eager and not found.importer.startswith("minimeta_kernels.numba"):
+        compiler = top in ("numba", "llvmlite") and found.importer.startswith("minimeta_kernels.numba")
+        if found.eager and top not in EAGER and top not in sys.stdlib_module_names and not compiler:
             yield f"{found} when it is imported itself"
         return
     rule = max((name for name in ALLOWED if within(found.importer, (name,))), key=len, default=None)

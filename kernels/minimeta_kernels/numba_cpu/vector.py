@@ -1,0 +1,237 @@
+"""Vectors as values in compiled code: `load`, arithmetic and comparison, `select`, `store`.
+
+LLVM vectorises a loop only if it can prove, or cheaply test, that its arrays do not overlap; loops over five arrays and
+more it leaves to scalar code. Kernels written in these vectors do not depend on that, and keep in registers what they
+use again. A vector is as wide as the processor's (target.py).
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.typing.templates import AbstractTemplate, infer_global
+from numba.extending import intrinsic, lower_builtin, models, register_model
+
+from minimeta_kernels.numba_cpu.target import TARGET
+
+_I32 = ir.IntType(32)
+_FLAGS = ("contract", "nsz", "arcp", "reassoc")
+
+
+class Vector(types.Type):  # type: ignore[misc]
+    """As many numbers of `dtype` as fit a register."""
+
+    def __init__(self, dtype: Any) -> None:
+        self.dtype = dtype
+        self.lanes = 8 * TARGET.vector_bytes // dtype.bitwidth
+        super().__init__(name=f"Vector({dtype}, {self.lanes})")
+
+
+class Mask(types.Type):  # type: ignore[misc]
+    """One truth value per lane."""
+
+    def __init__(self, lanes: int) -> None:
+        self.lanes = lanes
+        super().__init__(name=f"Mask({lanes})")
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, kind: Vector) -> None:
+        super().__init__(manager, kind, vector_type(manager_type(kind.dtype), kind.lanes))
+
+
+@register_model(Mask)
+class _MaskModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, kind: Mask) -> None:
+        super().__init__(manager, kind, vector_type(ir.IntType(1), kind.lanes))
+
+
+def vector_type(element: Any, lanes: int) -> Any:
+    return ir.VectorType(element, lanes)
+
+
+def manager_type(dtype: Any) -> Any:
+    return ir.FloatType() if dtype.bitwidth == 32 else ir.DoubleType()
+
+
+def _binary(symbol: Any, result: Any, emit: Any) -> None:
+    """Teach the compiler `symbol` between two vectors (or masks) of one kind."""
+
+    @infer_global(symbol)
+    class _Typing(AbstractTemplate):  # type: ignore[misc]
+        def generic(self, args: Any, kws: Any) -> Any:
+            if len(args) == 2 and args[0] == args[1] and isinstance(args[0], (Vector, Mask)):
+                return result(args[0])(*args)
+            return None
+
+    for kind in (Vector, Mask):
+        lower_builtin(symbol, kind, kind)(lambda context, builder, sig, args: emit(builder, *args))
+
+
+def _same(kind: Any) -> Any:
+    return kind
+
+
+def _mask(kind: Any) -> Any:
+    return Mask(kind.lanes)
+
+
+_binary(operator.add, _same, lambda b, x, y: b.fadd(x, y, flags=_FLAGS))
+_binary(operator.sub, _same, lambda b, x, y: b.fsub(x, y, flags=_FLAGS))
+_binary(operator.mul, _same, lambda b, x, y: b.fmul(x, y, flags=_FLAGS))
+_binary(operator.truediv, _same, lambda b, x, y: b.fdiv(x, y, flags=_FLAGS))
+_binary(operator.gt, _mask, lambda b, x, y: b.fcmp_ordered(">", x, y))
+_binary(operator.lt, _mask, lambda b, x, y: b.fcmp_ordered("<", x, y))
+_binary(operator.eq, _mask, lambda b, x, y: b.fcmp_ordered("==", x, y))
+_binary(operator.and_, _same, lambda b, x, y: b.and_(x, y))
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def spread(typing: Any, number: Any) -> Any:
+    """The vector with a float32 or float64 `number` in every lane."""
+    kind = Vector(number)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _spread(builder, args[0], kind.lanes)
+
+    return kind(number), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def data(typing: Any, array: Any) -> Any:
+    """Pointer to the first number of a C-contiguous array: unlike the array it can be handed on without counting.
+
+    Arrays that are passed to a piece of a kernel are counted as references in its innermost loops.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return context.make_array(array)(context, builder, args[0]).data
+
+    return types.CPointer(array.dtype)(array), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def ahead(typing: Any, pointer: Any, count: Any) -> Any:
+    """The pointer `count` numbers further on."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.gep(args[0], [args[1]])
+
+    return pointer(pointer, types.intp), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def load(typing: Any, pointer: Any, position: Any) -> Any:
+    """A whole vector from `position` on."""
+    kind = Vector(pointer.dtype)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        loaded = builder.load(_pointer(context, builder, signature, args, kind))
+        loaded.align = _size(kind)
+        return loaded
+
+    return kind(pointer, types.intp), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def store(typing: Any, pointer: Any, position: Any, vector: Any) -> Any:
+    """Write a whole vector at `position`."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.store(args[2], _pointer(context, builder, signature, args, vector)).align = _size(vector)
+        return context.get_dummy_value()
+
+    return types.void(pointer, types.intp, vector), generate
+
+
+# Loads and stores under a mask are slow where it matters: a masked store is not forwarded to the load that follows, and
+# masked loads do not set the prefetcher going. So masks are for the last, incomplete vector alone.
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def load_some(typing: Any, pointer: Any, position: Any, count: Any) -> Any:
+    """`load` where the array may end: the first `count` lanes, zeros behind them; any larger count means all."""
+    kind = Vector(pointer.dtype)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        vector = context.get_value_type(kind)
+        place = _pointer(context, builder, signature, args, kind)
+        result = cgutils.alloca_once(builder, vector)
+        with builder.if_else(_whole(builder, args[2], kind)) as (whole, part):
+            with whole:
+                loaded = builder.load(place)
+                loaded.align = _size(kind)
+                builder.store(loaded, result)
+            with part:
+                mask = _first_lanes(builder, args[2], kind.lanes)
+                masked = _masked(builder, "load", vector, [place.type, _I32, mask.type, vector], kind)
+                nothing = ir.Constant(vector, [0.0] * kind.lanes)
+                builder.store(builder.call(masked, [place, ir.Constant(_I32, _size(kind)), mask, nothing]), result)
+        return builder.load(result)
+
+    return kind(pointer, types.intp, types.intp), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def store_some(typing: Any, pointer: Any, position: Any, vector: Any, count: Any) -> Any:
+    """`store` where the array may end: the first `count` lanes; any larger count means all."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = context.get_value_type(vector)
+        place = _pointer(context, builder, signature, args, vector)
+        with builder.if_else(_whole(builder, args[3], vector)) as (whole, part):
+            with whole:
+                builder.store(args[2], place).align = _size(vector)
+            with part:
+                mask = _first_lanes(builder, args[3], vector.lanes)
+                masked = _masked(builder, "store", ir.VoidType(), [kind, place.type, _I32, mask.type], vector)
+                builder.call(masked, [args[2], place, ir.Constant(_I32, _size(vector)), mask])
+        return context.get_dummy_value()
+
+    return types.void(pointer, types.intp, vector, types.intp), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def select(typing: Any, mask: Any, yes: Any, no: Any) -> Any:
+    """Lane by lane `yes` where `mask` is true, else `no`."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.select(*args)
+
+    return yes(mask, yes, no), generate
+
+
+def _spread(builder: Any, number: Any, lanes: int) -> Any:
+    kind = ir.VectorType(number.type, lanes)
+    first = builder.insert_element(ir.Constant(kind, ir.Undefined), number, ir.Constant(_I32, 0))
+    everywhere = ir.Constant(ir.VectorType(_I32, lanes), [0] * lanes)
+    return builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), everywhere)
+
+
+def _pointer(context: Any, builder: Any, signature: Any, args: Any, kind: Vector) -> Any:
+    """Where the vector lies: `args` begin with pointer and position."""
+    return builder.bitcast(builder.gep(args[0], [args[1]]), context.get_value_type(kind).as_pointer())
+
+
+def _size(kind: Vector) -> int:
+    return int(kind.dtype.bitwidth // 8)
+
+
+def _whole(builder: Any, count: Any, kind: Vector) -> Any:
+    return builder.icmp_signed(">=", count, ir.Constant(count.type, kind.lanes))
+
+
+def _first_lanes(builder: Any, count: Any, lanes: int) -> Any:
+    """The mask of the first `count` lanes."""
+    numbers = ir.Constant(ir.VectorType(count.type, lanes), list(range(lanes)))
+    return builder.icmp_signed("<", numbers, _spread(builder, count, lanes))
+
+
+def _masked(builder: Any, what: str, result: Any, arguments: list[Any], kind: Vector) -> Any:
+    name = f"llvm.masked.{what}.v{kind.lanes}f{kind.dtype.bitwidth}.p0"
+    return cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, arguments), name)

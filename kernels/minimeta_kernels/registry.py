@@ -1,0 +1,170 @@
+"""One table: kernel name -> implementations, best first; and the choice among them for the arrays at hand."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+#: Implementations by the name a user knows them by, the first that accepts the arrays runs.
+BACKENDS = ("numba", "reference")
+
+#: Which package holds them, and what must be installed before it is imported.
+_PACKAGES = {
+    "numba": ("minimeta_kernels.numba_cpu", "numba"),
+    "reference": ("minimeta_kernels.reference", "numpy"),
+}
+VARIABLE = "MINIMETA_KERNELS"
+
+Kernel = Callable[..., Any]
+Refusal = Callable[..., str | None]
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """A function, and the rule that says why it does not take given arrays (None: it does)."""
+
+    function: Kernel
+    refuses: Refusal
+
+
+_table: dict[str, dict[str, Implementation]] = {}
+_loaded: set[str] = set()
+_forced: str | None = None
+
+
+def register(name: str, backend: str, refuses: Refusal = lambda *arrays, **options: None) -> Callable[[Kernel], Kernel]:
+    """Decorator: the function is kernel `name` as `backend` implements it.
+
+    `refuses(*arrays, **options)` returns the reason why this implementation does not take them, or None.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"minimeta_kernels: unknown backend {backend!r}; choose one of {', '.join(BACKENDS)}")
+
+    def decorate(function: Kernel) -> Kernel:
+        _table.setdefault(name, {})[backend] = Implementation(function, refuses)
+        return function
+
+    return decorate
+
+
+def call(name: str, *arrays: Any, **options: Any) -> Any:
+    """Run kernel `name` by the best implementation that takes these arrays.
+
+    >>> call("l1", np.zeros((1, 2, 3)), np.ones((1, 4, 3))).shape
+    (1, 2, 4)
+    """
+    for backend in _choices():
+        found = _implementations(name, backend)
+        if found is not None and found.refuses(*arrays, **options) is None:
+            return found.function(*arrays, **options)
+    raise TypeError(f"minimeta_kernels: no implementation of {name!r} takes these arrays:\n" + explain(name, *arrays))
+
+
+def explain(name: str, *arrays: Any, **options: Any) -> str:
+    """Which implementation of kernel `name` runs on these arrays, one line per implementation; the first to say "runs".
+
+    >>> with use("reference"):
+    ...     print(explain("l1", np.zeros((1, 2, 3)), np.ones((1, 4, 3))))
+    l1: numba      not asked: use('reference') is in force
+    l1: reference  runs
+    """
+    lines = []
+    chosen = False
+    for backend in BACKENDS:
+        if backend not in _choices():
+            verdict = f"not asked: {_origin()} is in force"
+        elif (missing := _missing(backend)) is not None:
+            verdict = f"not installed: {missing}"
+        elif (found := _implementations(name, backend)) is None:
+            verdict = "does not implement it"
+        elif (reason := found.refuses(*arrays, **options)) is not None:
+            verdict = f"refuses: {reason}"
+        else:
+            verdict = "would run too" if chosen else "runs"
+            chosen = True
+        lines.append(f"{name}: {backend:<10} {verdict}")
+    return "\n".join(lines)
+
+
+def table() -> dict[str, list[str]]:
+    """Every kernel by name, with the backends that implement it here, best first."""
+    for backend in BACKENDS:
+        _load(backend)
+    return {name: [b for b in BACKENDS if b in found] for name, found in sorted(_table.items())}
+
+
+class use:  # noqa: N801 - called like a function, usable as a context manager
+    """Take kernels from `backend` where it has them, from "reference" otherwise; `use(None)` chooses freely again.
+
+    In force at once, for all threads; as a context manager until its end. The variable MINIMETA_KERNELS sets the same
+    from outside. Raises ValueError for an unknown backend, ModuleNotFoundError for one whose package is missing.
+
+    >>> with use("reference"):
+    ...     pass
+    """
+
+    def __init__(self, backend: str | None) -> None:
+        global _forced
+        if backend is not None:
+            _check(backend, "use")
+        self._before = _forced
+        _forced = backend
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exception: object) -> None:
+        global _forced
+        _forced = self._before
+
+
+def _choices() -> tuple[str, ...]:
+    backend = _forced or _from_environment()
+    if backend is None:
+        return BACKENDS
+    return (backend,) if backend == "reference" else (backend, "reference")
+
+
+def _origin() -> str:
+    return f"use({_forced!r})" if _forced else f"{VARIABLE}={os.environ.get(VARIABLE)}"
+
+
+def _from_environment() -> str | None:
+    backend = os.environ.get(VARIABLE) or None
+    if backend is not None and backend not in _loaded:
+        _check(backend, VARIABLE)
+    return backend
+
+
+def _check(backend: str, where: str) -> None:
+    if backend not in BACKENDS:
+        raise ValueError(f"minimeta_kernels: {where}: unknown backend {backend!r}; choose one of {', '.join(BACKENDS)}")
+    missing = _missing(backend)
+    if missing is not None:
+        raise ModuleNotFoundError(f"minimeta_kernels: {where}: backend {backend!r} needs {missing}: install it")
+
+
+def _missing(backend: str) -> str | None:
+    """The package that `backend` needs and that is not installed."""
+    package = _PACKAGES[backend][1]
+    return None if backend in _loaded or importlib.util.find_spec(package) is not None else package
+
+
+def _implementations(name: str, backend: str) -> Implementation | None:
+    found = _table.get(name, {}).get(backend)
+    if found is None and _load(backend):
+        found = _table.get(name, {}).get(backend)
+    return found
+
+
+def _load(backend: str) -> bool:
+    """Import the package of `backend` once; whether that was now."""
+    if backend in _loaded or _missing(backend) is not None:
+        return False
+    importlib.import_module(_PACKAGES[backend][0])
+    _loaded.add(backend)
+    return True
