@@ -7,8 +7,6 @@ runs the same chain, and must agree on its derivatives before it is timed.
 
 from __future__ import annotations
 
-import argparse
-import importlib.util
 import statistics
 import subprocess
 import sys
@@ -73,36 +71,24 @@ def torch_workloads(x: np.ndarray) -> Workloads:
 PEERS = {"autograd": autograd_workloads, "torch": torch_workloads}
 
 
-def installed_peers() -> list[str]:
-    return [name for name in PEERS if importlib.util.find_spec(name) is not None]
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    choices = [*PEERS, "none"]
-    parser.add_argument("--peer", action="append", choices=choices, help="repeatable; default: every peer installed")
-
-
-def run(options: argparse.Namespace) -> dict[str, Any]:
+def run(peers: list[str], quick: bool) -> dict[str, Any]:
     """Microseconds per operation of each library, and what `import minimeta` adds to NumPy's import."""
-    peers = installed_peers() if options.peer is None else [name for name in options.peer if name in PEERS]
     x = np.random.default_rng(0).normal(size=8)
     workloads = {"NumPy": numpy_workloads(x), "minimeta": minimeta_workloads(x)}
     workloads |= {name: PEERS[name](x) for name in peers}
     _agree(workloads)
-    rounds = 5 if options.quick else 41
+    rounds = 5 if quick else 41
     figures = {}
     for label in ("forward", "first order", "second order"):
         candidates = {name: runs[label] for name, runs in workloads.items() if label in runs}
-        seconds = timing.alternate(candidates, rounds)
-        figures[label] = {name: 1e6 * s / LENGTH for name, s in seconds.items()}
-    header = timing.machine(["numpy", *peers])
-    milliseconds = import_milliseconds(3 if options.quick else 11)
-    print(timing.describe(header))
+        samples = timing.alternate(candidates, rounds)
+        figures[label] = {name: 1e6 * statistics.median(times) / LENGTH for name, times in samples.items()}
+    milliseconds = import_milliseconds(3 if quick else 11)
     print(f"\nmicroseconds per operation, median of {rounds} alternating runs, one thread; in brackets: against ours\n")
     print(timing.table(figures, base="minimeta"))
     print(f"\nimport minimeta adds {milliseconds:.0f} ms to import numpy")
     return {
-        "benchmark": "engine", "machine": header, "length": LENGTH, "elements": len(x), "rounds": rounds,
+        "length": LENGTH, "elements": len(x), "rounds": rounds,
         "microseconds_per_operation": figures, "import_milliseconds": milliseconds,
     }  # fmt: skip
 

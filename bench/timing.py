@@ -6,16 +6,20 @@ import gc
 import importlib.metadata
 import os
 import platform
-import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from minimeta import doctor
 
 
-def alternate(candidates: dict[str, Callable[[], Any]], rounds: int, warm_up: int = 2) -> dict[str, float]:
-    """The median seconds of each candidate. They run in turns, so a slow moment of the machine hits all of them."""
+def alternate(
+    candidates: Mapping[str, Callable[[], Any]], rounds: int, warm_up: int = 2, repeats: Mapping[str, int] | None = None
+) -> dict[str, list[float]]:
+    """Seconds of each candidate, round by round. They run in turns, so a slow moment of the machine hits all of them.
+
+    `repeats` says of how many runs a candidate's turn is the mean, one where it says nothing.
+    """
     for run in candidates.values():
         for _ in range(warm_up):
             run()
@@ -25,11 +29,23 @@ def alternate(candidates: dict[str, Callable[[], Any]], rounds: int, warm_up: in
     for _ in range(rounds):
         for name, run in candidates.items():
             gc.collect()  # ... and each pays for its own garbage alone
-            start = time.perf_counter()
-            run()
-            samples[name].append(time.perf_counter() - start)
+            samples[name].append(_turn(run, (repeats or {}).get(name, 1)))
     gc.unfreeze()
-    return {name: statistics.median(times) for name, times in samples.items()}
+    return samples
+
+
+def _turn(run: Callable[[], Any], repeats: int) -> float:
+    if repeats > 1:
+        run()  # a short run would suffer from the turn before: cold caches, threads still spinning for more work
+    return seconds(run, repeats)
+
+
+def seconds(run: Callable[[], Any], repeats: int = 1) -> float:
+    """The mean time of a few runs."""
+    start = time.perf_counter()
+    for _ in range(repeats):
+        run()
+    return (time.perf_counter() - start) / repeats
 
 
 def machine(packages: Iterable[str]) -> dict[str, Any]:

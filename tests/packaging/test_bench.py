@@ -10,16 +10,68 @@ from pathlib import Path
 
 import pytest
 
-RUN = Path(__file__).parents[2] / "bench" / "run.py"
+BENCH = Path(__file__).parents[2] / "bench"
+
+pytestmark = pytest.mark.skipif(not BENCH.exists(), reason="bench/ is not beside these tests")
 
 
-@pytest.mark.skipif(not RUN.exists(), reason="bench/ is not beside these tests")
-def test_the_engine_benchmark_runs(tmp_path):
-    command = [sys.executable, str(RUN), "engine", "--quick", "--peer", "none", "--json", str(tmp_path / "engine.json")]
+def bench(script, *arguments):
+    """What a script of bench/ did."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    command = [sys.executable, str(BENCH / script), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+
+
+def measure(path, *arguments):
+    """The results of a quick run without peers, and what it printed."""
+    done = bench("run.py", *arguments, "--quick", "--peer", "none", "--json", path)
     assert done.returncode == 0, done.stderr
-    results = json.loads((tmp_path / "engine.json").read_text())
+    return json.loads(path.read_text()), done
+
+
+def test_the_engine_benchmark_runs(tmp_path):
+    results, done = measure(tmp_path / "engine.json", "engine")
     assert results["microseconds_per_operation"]["second order"].keys() == {"minimeta"}
     assert {"cpu", "cores", "python", "packages", "revision"} <= results["machine"].keys()
     assert "second order" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def two_rows(tmp_path_factory):
+    """The results of one row of the kernels and one of the learners, the file they are in, and the run."""
+    path = tmp_path_factory.mktemp("bench") / "two_rows.json"
+    return *measure(path, "kernels", "learners", "--only", "K3a", "S1a"), path
+
+
+def test_kernels_and_learners_share_a_table(two_rows):
+    results, done, _ = two_rows
+    assert [figures["row"] for figures in results["rows"]] == ["K3a", "S1a"]
+    for figures in results["rows"]:
+        assert figures["seconds"]["minimeta"]["median"] > 0
+        assert figures["fastest_peer"] is None
+        assert figures["share_of_limit"] > 0
+    assert results["limits"]["flop"] > results["limits"]["bytes"] > 0
+    assert "cosine attention, forward" in done.stdout
+    assert "S1a: MAML on sinusoids" in done.stderr
+
+
+def test_compare_flags_what_moved_beyond_noise(two_rows, tmp_path):
+    results, _, old = two_rows
+    for figures, factor in zip(results["rows"], (1.0, 0.1), strict=True):
+        times = figures["seconds"]["minimeta"]
+        times.update({name: value * factor for name, value in times.items()})
+    new = tmp_path / "new.json"
+    new.write_text(json.dumps(results))
+    done = bench("compare.py", old, new)
+    assert done.returncode == 0, done.stderr
+    steady, changed = done.stdout.splitlines()[-2:]
+    assert steady.startswith("K3a")
+    assert changed.startswith("S1a")
+    assert changed.endswith("10.00  faster")
+    assert "faster" not in steady
+
+
+def test_an_unknown_row_is_named():
+    done = bench("run.py", "learners", "--only", "K1")
+    assert done.returncode != 0
+    assert "no row 'K1'" in done.stderr

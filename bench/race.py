@@ -1,0 +1,109 @@
+"""One row of the table: minimeta and its peers agree on the result, then run in turns."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import timing
+from limits import Limits
+from workloads.candidate import Candidate, Workload
+
+#: A race lasts about so long and a turn at least so long, as far as the rounds allow.
+RACE_SECONDS, TURN_SECONDS = 10, 0.02
+QUICK_ROUNDS, LEAST_ROUNDS, MOST_ROUNDS = 2, 3, 41
+
+
+@dataclass(frozen=True)
+class Row:
+    """`reach` is how many times faster than the fastest peer minimeta is to be.
+
+    Results agree to `tolerance`, relative to their norm; of `exact`, a smaller workload in float64, to 1e-9.
+    """
+
+    name: str
+    title: str
+    reach: float
+    workload: Workload
+    tolerance: float = 1e-5
+    exact: Workload | None = None
+
+
+def race(row: Row, peers: list[str], threads: int, limits: Limits, quick: bool) -> dict[str, Any]:
+    """The row's figures. Raises SystemExit naming the row where results differ."""
+    if "torch" in peers:
+        import torch
+
+        torch.set_num_threads(threads)
+    if row.exact is not None:
+        _agree(row.name, _candidates(row.exact, peers), 1e-9)
+    candidates = _candidates(row.workload, peers)
+    _agree(row.name, candidates, row.tolerance)
+    repeats, pace = _pace(candidates)
+    racing = _in_the_running(pace)
+    fitting = int(RACE_SECONDS / sum(repeats[name] * pace[name] for name in racing))
+    rounds = QUICK_ROUNDS if quick else min(max(fitting, LEAST_ROUNDS), MOST_ROUNDS)
+    samples = timing.alternate({name: candidates[name].run for name in racing}, rounds, warm_up=0, repeats=repeats)
+    return _figures(row, limits, {name: samples.get(name, [seconds]) for name, seconds in pace.items()})
+
+
+def _candidates(workload: Workload, peers: list[str]) -> dict[str, Candidate]:
+    candidates = {"minimeta": workload.minimeta()}
+    if "torch" in peers:
+        candidates |= {f"torch {variant}": candidate for variant, candidate in workload.torch().items()}
+    return candidates
+
+
+def _agree(row: str, candidates: dict[str, Candidate], tolerance: float) -> None:
+    """Stop unless all candidates, each in its first run, give the same arrays."""
+    ours: list[np.ndarray] = []
+    for name, candidate in candidates.items():
+        arrays = [np.asarray(array) for array in candidate.arrays(candidate.run())]
+        ours = ours or arrays
+        for i, (a, b) in enumerate(zip(ours, arrays, strict=True)):
+            error = np.linalg.norm(a - b) / np.linalg.norm(a) if a.shape == b.shape else math.inf
+            if not error <= tolerance:
+                shapes = f"{a.shape} and {b.shape}, {a.dtype}"
+                raise SystemExit(f"{row}: {name} and minimeta disagree by {error:.1e} in result {i} ({shapes})")
+
+
+def _pace(candidates: dict[str, Candidate]) -> tuple[dict[str, int], dict[str, float]]:
+    """How many runs fill a turn, and the seconds of one, by name."""
+    repeats, pace = {}, {}
+    for name, candidate in candidates.items():
+        repeats[name], pace[name] = 1, timing.seconds(candidate.run)
+        while repeats[name] * pace[name] < TURN_SECONDS:
+            repeats[name] *= 2
+            pace[name] = timing.seconds(candidate.run, repeats[name])
+    return repeats, pace
+
+
+def _in_the_running(pace: dict[str, float]) -> list[str]:
+    """Everyone, or where that takes too long ours and the peers that may win; the others keep the time they have."""
+    best = min((seconds for name, seconds in pace.items() if name != "minimeta"), default=0.0)
+    short = LEAST_ROUNDS * sum(pace.values()) < RACE_SECONDS
+    return [name for name, seconds in pace.items() if short or name == "minimeta" or seconds < 2 * best]
+
+
+def _figures(row: Row, limits: Limits, samples: dict[str, list[float]]) -> dict[str, Any]:
+    seconds = {name: _quartiles(times) for name, times in samples.items()}
+    ours = seconds["minimeta"]["median"]
+    peers = {name: figures["median"] for name, figures in seconds.items() if name != "minimeta"}
+    fastest = min(peers, key=lambda name: peers[name], default=None)
+    ratio = None if fastest is None else peers[fastest] / ours
+    compute, traffic = row.workload.flop / limits.flop, row.workload.bytes / limits.bytes
+    return {
+        "row": row.name, "title": row.title, "rounds": len(samples["minimeta"]), "seconds": seconds,
+        "fastest_peer": fastest, "ratio": ratio, "reach": row.reach,
+        "gflop_per_second": 1e-9 * row.workload.flop / ours,
+        "gbytes_per_second": 1e-9 * row.workload.bytes / ours,
+        "limited_by": "arithmetic" if compute >= traffic else "memory",
+        "share_of_limit": max(compute, traffic) / ours,
+    }  # fmt: skip
+
+
+def _quartiles(times: list[float]) -> dict[str, float]:
+    low, median, high = np.quantile(times, (0.25, 0.5, 0.75))
+    return {"low": float(low), "median": float(median), "high": float(high)}

@@ -1,0 +1,33 @@
+"""What a workload is: the same work, written for minimeta and for its peers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from minimeta import tree
+
+
+class Candidate(NamedTuple):
+    """One way to do the work. `run()` does it; `arrays` turns its result into what all candidates must agree on."""
+
+    run: Callable[[], Any]
+    arrays: Callable[[Any], list[np.ndarray]] = tree.leaves
+
+
+class Workload(Protocol):
+    """`flop` and `bytes` are the least work and the least memory traffic; bytes is 0 where it cannot be what limits."""
+
+    @property
+    def flop(self) -> float: ...
+
+    @property
+    def bytes(self) -> float: ...
+
+    def minimeta(self) -> Candidate: ...
+
+    def torch(self) -> dict[str, Candidate]:
+        """As PyTorch's users write it, in every way that may be the fastest."""
+        ...

@@ -1,0 +1,78 @@
+"""The meta-gradient of MAML on images: 5-way 1-shot, conv4-64 with a linear head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from workloads import images, layout, meta_gradient
+from workloads.candidate import Candidate
+
+from minimeta import layers, ops, tree
+
+WAY, RATE = 5, 0.4
+
+
+@dataclass(frozen=True)
+class Maml:
+    """`queries` per class; `first_order` leaves out the second derivatives."""
+
+    inner_steps: int
+    queries: int
+    first_order: bool = False
+    tasks: int = 32
+    dtype: Any = np.float32
+    bytes = 0.0
+
+    @property
+    def inner(self) -> meta_gradient.InnerLoop:
+        return meta_gradient.InnerLoop(RATE, self.inner_steps, self.first_order)
+
+    @property
+    def flop(self) -> float:
+        return self.tasks * images.FORWARD_FLOP * meta_gradient.passes(self.inner, WAY, WAY * self.queries)
+
+    def minimeta(self) -> Candidate:
+        episode = images.episode(self.tasks, WAY, self.queries, self.dtype)
+        return meta_gradient.at_once(_logits, ops.cross_entropy, self.inner, self._init(), episode)
+
+    def torch(self) -> dict[str, Candidate]:
+        import torch
+        from torch.nn.functional import cross_entropy
+
+        episode = images.episode(self.tasks, WAY, self.queries, self.dtype)
+        xs, xq = layout.images(episode.xs), layout.images(episode.xq)
+        data = [xs, torch.from_numpy(episode.ys), xq, torch.from_numpy(episode.yq)]
+        leaves, channels_last = (layout.to_torch(self._init(), channels_last=choice) for choice in (False, True))
+        return {
+            "loop": meta_gradient.torch_loop(_torch_logits, cross_entropy, self.inner, leaves, data),
+            "loop, channels last": meta_gradient.torch_loop(
+                _torch_logits, cross_entropy, self.inner, channels_last, data
+            ),
+            "vmap": meta_gradient.torch_vmap(_torch_logits_for_vmap, cross_entropy, self.inner, leaves, data),
+        }
+
+    def _init(self) -> layers.Params:
+        rng = np.random.default_rng(1)
+        head = {"w": layers.uniform(rng, (64, WAY), 64), "b": np.zeros(WAY, np.float32)}
+        return tree.map(lambda w: w.astype(self.dtype), {"net": layers.conv_net_init(rng), "head": head})
+
+
+def _logits(params: Any, x: Any) -> Any:
+    features, _ = layers.conv_net(params["net"], x)
+    return features @ params["head"]["w"] + params["head"]["b"][:, None]
+
+
+def _torch_logits(params: list[Any], x: Any) -> Any:
+    return _torch_head(images.torch_features(params[:-2], x), *params[-2:])
+
+
+def _torch_logits_for_vmap(params: list[Any], x: Any) -> Any:
+    return _torch_head(images.torch_features_for_vmap(params[:-2], x), *params[-2:])
+
+
+def _torch_head(features: Any, w: Any, b: Any) -> Any:
+    from torch.nn import functional
+
+    return functional.linear(features, w, b)

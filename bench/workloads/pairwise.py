@@ -1,0 +1,79 @@
+"""Distances of all pairs, x [B, Q, D] and y [B, S, D] -> [B, Q, S], forward."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from workloads.candidate import Candidate
+
+from minimeta import ops
+
+
+@dataclass(frozen=True)
+class Pairwise:
+    """`shape` is (B, Q, S, D)."""
+
+    shape: tuple[int, int, int, int]
+
+    @property
+    def flop(self) -> float:
+        b, q, s, d = self.shape
+        return 2.0 * b * q * s * d
+
+    @property
+    def bytes(self) -> float:
+        b, q, s, d = self.shape
+        return 4.0 * b * ((q + s) * d + q * s)
+
+    def points(self) -> tuple[np.ndarray, np.ndarray]:
+        b, q, s, d = self.shape
+        rng = np.random.default_rng(0)
+        return rng.standard_normal((b, q, d), np.float32), rng.standard_normal((b, s, d), np.float32)
+
+
+@dataclass(frozen=True)
+class L1(Pairwise):
+    """Sum of absolute differences."""
+
+    def minimeta(self) -> Candidate:
+        x, y = self.points()
+        return Candidate(lambda: l1(x, y))
+
+    def torch(self) -> dict[str, Candidate]:
+        import torch
+
+        x, y = map(torch.from_numpy, self.points())
+        return {"cdist": Candidate(lambda: torch.cdist(x, y, p=1), lambda d: [d.numpy()])}
+
+
+@dataclass(frozen=True)
+class SquaredEuclidean(Pairwise):
+    def minimeta(self) -> Candidate:
+        x, y = self.points()
+        return Candidate(lambda: ops.sqeuclidean(x, y))
+
+    def torch(self) -> dict[str, Candidate]:
+        import torch
+
+        x, y = map(torch.from_numpy, self.points())
+
+        def products() -> torch.Tensor:
+            squares = x.square().sum(-1)[:, :, None] + y.square().sum(-1)[:, None, :]
+            return torch.baddbmm(squares, x, y.transpose(1, 2), alpha=-2).clamp_(min=0)
+
+        return {
+            "cdist": Candidate(lambda: torch.cdist(x, y).square_(), lambda d: [d.numpy()]),
+            "products": Candidate(products, lambda d: [d.numpy()]),
+        }
+
+
+def l1(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Until `ops.l1` exists: the differences of a few queries at a time, as many as the cache holds."""
+    out = np.empty((*x.shape[:2], y.shape[1]), x.dtype)
+    piece = max(1, 2**19 // (y.shape[1] * y.shape[2]))
+    for b in range(len(x)):
+        for i in range(0, x.shape[1], piece):
+            difference = x[b, i : i + piece, None] - y[b]
+            out[b, i : i + piece] = np.abs(difference, out=difference).sum(-1)
+    return out
