@@ -28,6 +28,9 @@ from minimeta.ops.elementwise import (
     tanh,
     where,
 )
+from minimeta.ops.fused.attention import attention, cosine_attention
+from minimeta.ops.fused.lrua import LruaState, lrua, lrua_read, lrua_step, lrua_write
+from minimeta.ops.fused.lstm import lstm_cell, lstm_gates
 from minimeta.ops.fused.norm_relu_pool import batch_norm_relu_max_pool2d
 from minimeta.ops.fused.pairwise import cosine, euclidean, l1, sqeuclidean
 from minimeta.ops.indexing import (
@@ -71,7 +74,6 @@ from minimeta.ops.nn import (
     cross_entropy,
     layer_norm,
     log_softmax,
-    lstm_cell,
     mse,
     softmax,
 )
@@ -95,15 +97,15 @@ from minimeta.ops.shape import (
 _attach()
 
 __all__ = [
-    "abs", "add", "argmax", "argmin", "argsort", "astype", "avg_pool2d", "batch_norm",
+    "LruaState", "abs", "add", "argmax", "argmin", "argsort", "astype", "attention", "avg_pool2d", "batch_norm",
     "batch_norm_relu_max_pool2d", "binary_cross_entropy_with_logits", "broadcast_to", "cholesky", "clip",
-    "concatenate", "conv2d", "cos", "cosine", "cross_entropy", "cumsum", "diag", "divide", "dot", "einsum",
-    "equal", "euclidean", "exp", "expand_dims", "expm1", "flip", "getitem", "greater", "greater_equal",
-    "index_add", "index_update", "inv", "isfinite", "isnan", "l1", "layer_norm", "less", "less_equal", "log",
-    "log1p", "log_softmax", "logsumexp", "lstm_cell", "matmul", "max", "max_pool2d", "maximum", "mean", "min",
-    "minimum", "moveaxis", "mse", "multiply", "negative", "norm", "not_equal", "one_hot", "outer", "pad",
-    "power", "prod", "relu", "repeat", "reshape", "roll", "sigmoid", "sign", "sin", "slogdet", "softmax",
-    "softplus", "solve", "sort", "split", "sqeuclidean", "sqrt", "square", "squeeze", "stack", "std",
-    "subtract", "sum", "swapaxes", "take", "take_along_axis", "tanh", "tensordot", "tile", "trace", "transpose",
-    "var", "where",
+    "concatenate", "conv2d", "cos", "cosine", "cosine_attention", "cross_entropy", "cumsum", "diag", "divide",
+    "dot", "einsum", "equal", "euclidean", "exp", "expand_dims", "expm1", "flip", "getitem", "greater",
+    "greater_equal", "index_add", "index_update", "inv", "isfinite", "isnan", "l1", "layer_norm", "less",
+    "less_equal", "log", "log1p", "log_softmax", "logsumexp", "lrua", "lrua_read", "lrua_step", "lrua_write",
+    "lstm_cell", "lstm_gates", "matmul", "max", "max_pool2d", "maximum", "mean", "min", "minimum", "moveaxis",
+    "mse", "multiply", "negative", "norm", "not_equal", "one_hot", "outer", "pad", "power", "prod", "relu",
+    "repeat", "reshape", "roll", "sigmoid", "sign", "sin", "slogdet", "softmax", "softplus", "solve", "sort",
+    "split", "sqeuclidean", "sqrt", "square", "squeeze", "stack", "std", "subtract", "sum", "swapaxes", "take",
+    "take_along_axis", "tanh", "tensordot", "tile", "trace", "transpose", "var", "where",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""What neural networks are made of besides convolution: softmax, losses, normalisation, the LSTM cell."""
+"""What neural networks are made of besides convolution: softmax, losses, normalisation."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ import numpy as np
 
 from minimeta.autodiff.op import op
 from minimeta.autodiff.primitives import sum_to
-from minimeta.ops.elementwise import exp, sigmoid, softplus, sqrt, square, tanh
+from minimeta.ops.elementwise import exp, softplus, sqrt, square
 from minimeta.ops.indexing import take_along_axis
-from minimeta.ops.linalg import matmul
 from minimeta.ops.record import Draw, record
 from minimeta.ops.reduce import logsumexp, mean, sum, var
-from minimeta.ops.shape import split
 
 
 @op(saves="out")
@@ -122,21 +120,6 @@ def layer_norm(x: Any, gamma: Any, beta: Any, axis: int | tuple[int, ...] = -1, 
     return batch_norm(x, gamma, beta, mean(x, axis=axis, keepdims=True), var(x, axis=axis, keepdims=True), eps=eps)
 
 
-def lstm_cell(x: Any, h: Any, c: Any, w: Any, u: Any, b: Any) -> tuple[Any, Any]:
-    """One step of a long short-term memory (Hochreiter and Schmidhuber, 1997): returns the new (h, c).
-
-    x [..., D], h and c [..., H], w [D, 4H], u [H, 4H], b [4H], gate blocks in the order input, forget, output,
-    candidate: i, f, o = sigmoid(.), u = tanh(.); c' = f c + i u; h' = o tanh(c').
-
-    >>> h, c = lstm_cell(np.ones((1, 2)), np.zeros((1, 3)), np.zeros((1, 3)), np.ones((2, 12)), np.ones((3, 12)), 0.0)
-    >>> h.shape, c.shape
-    ((1, 3), (1, 3))
-    """
-    input_gate, forget_gate, output_gate, candidate = split(matmul(x, w) + matmul(h, u) + b, 4, axis=-1)
-    c = sigmoid(forget_gate) * c + sigmoid(input_gate) * tanh(candidate)
-    return sigmoid(output_gate) * tanh(c), c
-
-
 def _along_last(draw: Draw) -> Any:
     shape = draw.shape(min_dims=1, min_side=1)
     return (draw.array(shape),), {"axis": draw.integer(-len(shape), len(shape) - 1)}
@@ -182,18 +165,6 @@ def _layer_reference(x: Any, gamma: Any, beta: Any) -> Any:
     return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5) * gamma + beta
 
 
-def _cell(draw: Draw) -> Any:
-    n, d, h = draw.integer(0, 2), draw.integer(1, 2), draw.integer(1, 2)
-    return tuple(draw.array(s) for s in ((n, d), (n, h), (n, h), (d, 4 * h), (h, 4 * h), (4 * h,))), {}
-
-
-def _cell_reference(x: Any, h: Any, c: Any, w: Any, u: Any, b: Any) -> Any:
-    i, f, o, z = np.split(x @ w + h @ u + b, 4, axis=-1)
-    s = [1 / (1 + np.exp(-gate)) for gate in (i, f, o)]
-    c = s[1] * c + s[0] * np.tanh(z)
-    return s[2] * np.tanh(c), c
-
-
 record(softmax, _along_last, "scipy.special.softmax")
 record(log_softmax, _along_last, "scipy.special.log_softmax")
 record(cross_entropy, _classes, _cross_entropy_reference)
@@ -201,4 +172,3 @@ record(binary_cross_entropy_with_logits, _pairs, _binary_reference)
 record(mse, _pairs, lambda p, t, reduction: _fold((p - t) ** 2, reduction))
 record(batch_norm, _normalised, lambda x, gamma, beta, m, v: gamma * (x - m) / np.sqrt(v + 1e-5) + beta)
 record(layer_norm, _layer, _layer_reference)
-record(lstm_cell, _cell, _cell_reference)

@@ -41,7 +41,8 @@ def test_check_op_makes_every_check(data):
 
 def test_every_public_operation_has_a_record():
     without = {"astype"}  # the one operation whose result is not of its input's dtype: test_ops_errors.py
-    public = {name for name, value in vars(ops).items() if callable(value) and not name.startswith("_")}
+    functions = {name: value for name, value in vars(ops).items() if callable(value) and not isinstance(value, type)}
+    public = {name for name in functions if not name.startswith("_")}
     assert public - set(RECORDS) == without
 
 

@@ -8,7 +8,7 @@ that too, or there is no such kernel, the composite is differentiated instead.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import minimeta_kernels
@@ -37,7 +37,7 @@ def derive(operation: Operation, composite: Callable[..., Any]) -> None:
 
     @first.vjp()
     def _(v: Any, y: Any, g: Any, *arrays: Any, **options: Any) -> Any:
-        cotangents = tuple(zeros_like(a) if part(v, i) is None else part(v, i) for i, a in enumerate(arrays))
+        cotangents = fill([part(v, i) for i in range(len(arrays))], arrays)
         if type(v) is not Tensor:
             return minimeta_kernels.call(f"{name}_vjp2", cotangents, g, *arrays, **options)
 
@@ -47,7 +47,11 @@ def derive(operation: Operation, composite: Callable[..., Any]) -> None:
         return vjp(plain, g, *arrays)[1](cotangents)
 
 
-def zeros_like(x: Any) -> Any:
-    """Zeros of an array or Tensor, as a plain array."""
+def fill(cotangents: Sequence[Any], arrays: Sequence[Any]) -> tuple[Any, ...]:
+    """The cotangents, with zeros like `arrays` in the place of those that are None."""
+    return tuple(_zeros_like(a) if c is None else c for c, a in zip(cotangents, arrays, strict=True))
+
+
+def _zeros_like(x: Any) -> Any:
     data = x.data if type(x) is Tensor else x
     return backend.namespace(data).zeros_like(data)

@@ -12,7 +12,7 @@ from minimeta.autodiff.op import op
 from minimeta.autodiff.primitives import broadcast_to
 from minimeta.ops.conv import max_pool2d
 from minimeta.ops.elementwise import relu
-from minimeta.ops.fused.derivatives import zeros_like
+from minimeta.ops.fused.derivatives import fill
 from minimeta.ops.fused.results import Results, part
 from minimeta.ops.nn import batch_norm
 from minimeta.ops.record import Draw, record
@@ -82,7 +82,7 @@ def _norm_relu_pool_vjp(
 def _(
     v: Any, y: Any, g: Any, top: Any, mean: Any, var: Any, x: Any, gamma: Any, beta: Any, eps: float
 ) -> Any:
-    cotangents = tuple(zeros_like(a) if part(v, i) is None else part(v, i) for i, a in enumerate((x, gamma, beta)))
+    cotangents = fill([part(v, i) for i in range(3)], (x, gamma, beta))
     if type(v) is not Tensor:
         arrays = (g, top, mean, var, x, gamma, beta)
         gg, gx, ggamma = minimeta_kernels.call("norm_relu_pool_vjp2", cotangents, *arrays, eps=eps)
