@@ -35,11 +35,11 @@ class CosineAttention:
         inputs, vectors, weights = _arrays()
 
         def weighted(inputs: Any) -> Any:
-            return (cosine_attention(*inputs) * weights).sum()
+            return (ops.cosine_attention(*inputs) * weights).sum()
 
         gradient = grad(weighted)
         if self.order == 0:
-            return Candidate(lambda: cosine_attention(*inputs))
+            return Candidate(lambda: ops.cosine_attention(*inputs))
         return Candidate(lambda: gradient(inputs) if self.order == 1 else hvp(weighted, inputs, vectors))
 
     def torch(self) -> dict[str, Candidate]:
@@ -57,11 +57,6 @@ class CosineAttention:
 
         run = (lambda: [torch_attention(*inputs)], lambda: gradient(create_graph=False), hessian_vector)[self.order]
         return {"eager": Candidate(run, lambda tensors: [t.numpy() for t in tensors])}
-
-
-def cosine_attention(x: Any, y: Any, v: Any) -> Any:
-    """Until `ops.cosine_attention` exists: the composite."""
-    return ops.softmax(_unit(x) @ _unit(y).swapaxes(1, 2)) @ v
 
 
 def _unit(x: Any) -> Any:

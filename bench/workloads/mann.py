@@ -13,7 +13,7 @@ import numpy as np
 from workloads import layout, lstm
 from workloads.candidate import Candidate
 
-from minimeta import layers, ops, optim, stop_gradient, value_and_grad
+from minimeta import layers, ops, optim, value_and_grad
 
 STEPS, BATCH, WAY, PIXELS = 50, 16, 5, 400
 ROWS, WIDTH, HEADS, UNITS = 128, 40, 4, 200
@@ -86,43 +86,28 @@ def _init() -> layers.Params:
 
 
 def _loss(params: Any, inputs: np.ndarray, labels: np.ndarray) -> Any:
+    w, u, b = (params["lstm"][name] for name in ("w", "u", "b"))
+    known = PIXELS + WAY  # what comes in from outside does not wait for the steps: one product for all of them
+    from_inputs = ops.unstack(inputs @ w[:known] + b)
+    recurrent = ops.concatenate([w[known:], u], axis=0)
+    heads = {name: ops.concatenate([params[n][name] for n in ("key", "add", "gate")], axis=-1) for name in ("w", "b")}
     h = c = np.zeros((BATCH, UNITS), np.float32)
     reads = np.zeros((BATCH, HEADS * WIDTH), np.float32)
-    memory = np.full((BATCH, ROWS, WIDTH), EPS, np.float32)
-    usage = ops.one_hot(np.zeros(BATCH, int), ROWS)
-    read_weights = ops.one_hot(np.zeros((BATCH, HEADS), int), ROWS)
+    state = ops.LruaState(
+        np.full((BATCH, ROWS, WIDTH), EPS, np.float32),
+        ops.one_hot(np.zeros((BATCH, HEADS), int), ROWS),
+        ops.one_hot(np.zeros(BATCH, int), ROWS),
+    )
     outputs = []
-    for x in inputs:
-        h, c = ops.lstm_cell(ops.concatenate([x, reads], axis=-1), h, c, **params["lstm"])
-        keys, adds = (ops.tanh(_linear(params[name], h)).reshape(BATCH, HEADS, WIDTH) for name in ("key", "add"))
-        gates = ops.sigmoid(_linear(params["gate"], h))
-        reads, memory, read_weights, usage = lrua_step(memory, read_weights, usage, keys, adds, gates)
+    for gates in from_inputs:
+        h, c = ops.lstm_gates(gates + ops.concatenate([reads, h], axis=-1) @ recurrent, c)
+        vectors, gate = ops.split(h @ heads["w"] + heads["b"], [2 * HEADS * WIDTH], axis=-1)
+        keys, adds = ops.split(ops.tanh(vectors).reshape(BATCH, 2 * HEADS, WIDTH), 2, axis=1)
+        reads, state, _ = ops.lrua_step(state, keys, adds, ops.sigmoid(gate), decay=DECAY, eps=EPS)
         reads = reads.reshape(BATCH, -1)
         outputs.append(ops.concatenate([h, reads], axis=-1))
     logits = ops.stack(outputs, axis=0) @ params["out"]["w"] + params["out"]["b"]
     return ops.cross_entropy(logits, labels, "sum") / BATCH
-
-
-def _linear(params: Any, x: Any) -> Any:
-    return x @ params["w"] + params["b"]
-
-
-def lrua_step(memory: Any, read_weights: Any, usage: Any, keys: Any, adds: Any, gates: Any) -> tuple[Any, ...]:
-    """Until `ops.lrua_step` exists: the composite.
-
-    memory [B, N, W], read_weights [B, R, N], usage [B, N], keys and adds [B, R, W], gates [B, R]
-    -> reads [B, R, W] and the next memory, read_weights and usage, which is a constant.
-    """
-    least_used = ops.argsort(usage)[:, :HEADS]
-    targets = ops.one_hot(least_used, ROWS).sum(axis=1)
-    kept = 1 - ops.one_hot(least_used[:, 0], ROWS)
-    gates = gates[..., None]
-    write_weights = gates * read_weights + (1 - gates) * targets[:, None]
-    memory = memory * kept[..., None] + write_weights.swapaxes(1, 2) @ adds
-    lengths = ops.square(keys).sum(-1)[..., None] * ops.square(memory).sum(-1)[:, None]
-    read_weights = ops.softmax(keys @ memory.swapaxes(1, 2) / ops.sqrt(lengths + EPS))
-    usage = DECAY * usage + stop_gradient((read_weights + write_weights).sum(1))
-    return read_weights @ memory, memory, read_weights, stop_gradient(usage)
 
 
 def _torch_loss(params: list[Any], inputs: Any, labels: Any) -> Any:

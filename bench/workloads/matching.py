@@ -37,7 +37,7 @@ class Matching:
         def loss(params: Any) -> Any:
             features, _ = layers.conv_net(params["net"], x)
             support, queries = features[:, :WAY], features[:, WAY:]
-            probabilities = attention.cosine_attention(queries, _full_context(params, support), labels)
+            probabilities = ops.cosine_attention(queries, _full_context(params, support), labels)
             return -ops.log(ops.take_along_axis(probabilities, episode.yq[..., None])).mean()
 
         step = value_and_grad(loss)

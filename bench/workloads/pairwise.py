@@ -38,7 +38,7 @@ class L1(Pairwise):
 
     def minimeta(self) -> Candidate:
         x, y = self.points()
-        return Candidate(lambda: l1(x, y))
+        return Candidate(lambda: ops.l1(x, y))
 
     def torch(self) -> dict[str, Candidate]:
         import torch
@@ -66,14 +66,3 @@ class SquaredEuclidean(Pairwise):
             "cdist": Candidate(lambda: torch.cdist(x, y).square_(), lambda d: [d.numpy()]),
             "products": Candidate(products, lambda d: [d.numpy()]),
         }
-
-
-def l1(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Until `ops.l1` exists: the differences of a few queries at a time, as many as the cache holds."""
-    out = np.empty((*x.shape[:2], y.shape[1]), x.dtype)
-    piece = max(1, 2**19 // (y.shape[1] * y.shape[2]))
-    for b in range(len(x)):
-        for i in range(0, x.shape[1], piece):
-            difference = x[b, i : i + piece, None] - y[b]
-            out[b, i : i + piece] = np.abs(difference, out=difference).sum(-1)
-    return out

@@ -55,11 +55,6 @@ class Tensor:
     def __len__(self) -> int:
         return len(self.data)
 
-    def __iter__(self) -> Iterator[Tensor]:
-        if self.ndim == 0:
-            raise TypeError("minimeta.Tensor: a 0-d tensor has no items to iterate over")
-        return (self[i] for i in range(len(self)))
-
     def __bool__(self) -> bool:
         return bool(self.data)
 
@@ -113,6 +108,7 @@ class Tensor:
 
         def __getattr__(self, name: str) -> Any: ...
         def __getitem__(self, index: Any) -> Tensor: ...
+        def __iter__(self) -> Iterator[Tensor]: ...
 
 
 _OPERATORS = {

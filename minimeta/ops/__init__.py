@@ -92,6 +92,7 @@ from minimeta.ops.shape import (
     swapaxes,
     tile,
     transpose,
+    unstack,
 )
 
 _attach()
@@ -107,5 +108,5 @@ __all__ = [
     "mse", "multiply", "negative", "norm", "not_equal", "one_hot", "outer", "pad", "power", "prod", "relu",
     "repeat", "reshape", "roll", "sigmoid", "sign", "sin", "slogdet", "softmax", "softplus", "solve", "sort",
     "split", "sqeuclidean", "sqrt", "square", "squeeze", "stack", "std", "subtract", "sum", "swapaxes", "take",
-    "take_along_axis", "tanh", "tensordot", "tile", "trace", "transpose", "var", "where",
+    "take_along_axis", "tanh", "tensordot", "tile", "trace", "transpose", "unstack", "var", "where",
 ]  # fmt: skip

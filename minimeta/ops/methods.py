@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from minimeta.autodiff import primitives
@@ -26,6 +27,12 @@ def _transpose_method(self: Tensor, *axes: Any) -> Tensor:
     return shape.transpose(self, *((axes,) if len(axes) > 1 else axes))  # type: ignore[no-any-return]
 
 
+def _iterate(self: Tensor) -> Iterator[Tensor]:
+    if self.ndim == 0:
+        raise TypeError("minimeta.Tensor: a 0-d tensor has no items to iterate over")
+    return iter(shape.unstack(self))
+
+
 _BINARY = {
     "add": elementwise.add,
     "sub": elementwise.subtract,
@@ -39,6 +46,7 @@ _METHODS: dict[str, Any] = {
     "__neg__": elementwise.negative,
     "__abs__": elementwise.abs,
     "__getitem__": indexing.getitem,
+    "__iter__": _iterate,
     "__eq__": indexing.equal,
     "__ne__": indexing.not_equal,
     "__lt__": indexing.less,

@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from minimeta import backend
+from minimeta.autodiff import Tensor
 from minimeta.autodiff.op import op
 from minimeta.autodiff.primitives import along, broadcast_to, concatenate
 from minimeta.ops.record import Draw, record, unary
+from minimeta.ops.results import Results, part
 
 Shape = tuple[int, ...]
 
@@ -59,7 +62,7 @@ def stack(xp: Any, *arrays: Any, axis: int = 0) -> Any:
 
 @stack.vjp()
 def _(g: Any, y: Any, *arrays: Any, axis: int = 0) -> list[Any]:
-    return [g[along(axis, g.ndim, i)] for i in range(len(arrays))]
+    return unstack(g, axis)
 
 
 def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
@@ -116,7 +119,7 @@ def squeeze(x: Any, axis: int | Shape | None = None) -> Any:
 def split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0) -> list[Any]:
     """Cut x along `axis` into equal sections, or before each of the given indices.
 
-    Raises ValueError if the axis does not divide evenly.
+    Raises ValueError if the axis does not divide evenly, or indices do not ascend.
 
     >>> [part.shape for part in split(np.ones((6, 2)), 3)], [part.shape for part in split(np.ones(5), [1, 3])]
     ([(2, 2), (2, 2), (2, 2)], [(1,), (2,), (2,)])
@@ -130,9 +133,62 @@ def split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0) -> li
         step = length // indices_or_sections
         cuts = list(range(step, length, step)) if step else [0] * (indices_or_sections - 1)
     else:
-        cuts = list(indices_or_sections)
-    lead = (slice(None),) * (axis % x.ndim)
-    return [x[(*lead, slice(a, b))] for a, b in zip([0, *cuts], [*cuts, length], strict=True)]
+        cuts = [min(max(c + length if c < 0 else c, 0), length) for c in indices_or_sections]
+        if cuts != sorted(cuts):
+            raise ValueError(f"minimeta.split: indices {list(indices_or_sections)} do not ascend")
+    pieces = _pieces(x, axis=axis, cuts=tuple(cuts))
+    return [part(pieces, i) for i in range(len(cuts) + 1)]
+
+
+@op(saves="none")
+def _pieces(xp: Any, x: Any, *, axis: int, cuts: Shape) -> Any:
+    return Results(tuple([x[along(axis, x.ndim, slice(a, b))] for a, b in _spans(x.shape[axis], cuts)]))
+
+
+@_pieces.vjp(0)
+def _(g: Any, y: Any, x: Any, axis: int, cuts: Shape) -> Any:
+    lengths = [b - a for a, b in _spans(x.shape[axis], cuts)]
+    shapes = [tuple(n if i == axis % x.ndim else m for i, m in enumerate(x.shape)) for n in lengths]
+    return concatenate(_present(g, shapes), axis=axis)
+
+
+def _spans(length: int, cuts: Shape) -> list[tuple[int, int]]:
+    return list(zip([0, *cuts], [*cuts, length], strict=True))
+
+
+def _present(g: Any, shapes: Sequence[Shape]) -> list[Any]:
+    """The entries of a cotangent of several arrays, with zeros where there is none."""
+    held = g.data if type(g) is Tensor else g
+    xp = backend.namespace(*[a for a in held.arrays if a is not None])
+    parts = [part(g, i) for i in range(len(shapes))]
+    return [xp.zeros(shape, dtype=held.dtype) if p is None else p for p, shape in zip(parts, shapes, strict=True)]
+
+
+def unstack(x: Any, axis: int = 0) -> list[Any]:
+    """The entries of x along `axis`, one after another: what iterating does, and the opposite of `stack`.
+
+    Their gradients are put together once; those of x[0], x[1], ... are as large as x, each.
+
+    >>> unstack(np.array([[1.0, 2.0], [3.0, 4.0]]), axis=1)
+    [array([1., 3.]), array([2., 4.])]
+    """
+    if not -x.ndim <= axis < x.ndim:
+        raise ValueError(f"minimeta.unstack: axis={axis} is not an axis of shape {x.shape}")
+    if not x.shape[axis]:
+        return []
+    entries = _entries(x, axis=axis)
+    return [part(entries, i) for i in range(x.shape[axis])]
+
+
+@op(saves="none")
+def _entries(xp: Any, x: Any, *, axis: int) -> Any:
+    return Results(tuple([x[along(axis, x.ndim, i)] for i in range(x.shape[axis])]))
+
+
+@_entries.vjp(0)
+def _(g: Any, y: Any, x: Any, axis: int) -> Any:
+    shape = tuple(n for i, n in enumerate(x.shape) if i != axis % x.ndim)
+    return stack(_present(g, [shape] * x.shape[axis]), axis=axis)
 
 
 @op(saves="none")
@@ -252,6 +308,10 @@ def _cut(draw: Draw) -> Any:
     return (x,), {"indices_or_sections": draw.choice((1, 2, [1, 3], [0, 4], [])), "axis": draw.choice((0, -x.ndim))}
 
 
+def _along_first_or_last(draw: Draw) -> Any:
+    return (draw.array((3, *draw.shape(max_dims=2), 2)),), {"axis": draw.choice((0, -1))}
+
+
 def _padding(draw: Draw) -> Any:
     shape = draw.shape(min_dims=1)
     return (draw.array(shape),), {"pad_width": tuple((draw.integer(0, 2), draw.integer(0, 2)) for _ in shape)}
@@ -273,6 +333,7 @@ record(broadcast_to, _wider, "numpy.broadcast_to")
 record(concatenate, _joined, "numpy.concatenate")
 record(stack, _joined, "numpy.stack")
 record(split, _cut, "numpy.split")
+record(unstack, _along_first_or_last, "numpy.unstack")
 record(pad, _padding, "numpy.pad")
 record(flip, _with("axis", (0,)), "numpy.flip")
 record(roll, _with("shift", (0, 1, -2, 5)), "numpy.roll")

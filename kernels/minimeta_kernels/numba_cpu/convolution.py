@@ -1,5 +1,7 @@
 """Convolution with weights per task as one register tile after another: patches are positions, never copies.
 
+Where 3x3 kernels meet enough channels and pixels, Winograd's form of the same sums is faster (winograd.py).
+
 Images are copied once into a frame with a border of zeros, a few at a time so that they stay in the cache, and the tile
 reads its patches from there: for one output pixel, row u of the kernel is kw * C consecutive numbers of the frame.
 """
@@ -12,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minimeta_kernels import launch
+from minimeta_kernels.numba_cpu import winograd
 from minimeta_kernels.numba_cpu.compiled import compiled, inlined
 from minimeta_kernels.numba_cpu.cover import make_cover, padded_columns, positions
 from minimeta_kernels.reference.convolution import Pads, Pair, output_shape
@@ -50,6 +53,8 @@ def conv(x: Any, w: Any, *, stride: Pair, pads: Pads) -> Any:
     """x [T, B, H, W, C], w [T, kh, kw, C, O] -> [T, B, H', W', O]."""
     x, w = launch.contiguous(x, w)
     shape = (*output_shape(x.shape, w.shape[1:3], stride, pads), w.shape[-1])
+    if _by_winograd(w.shape[1:3], stride, pads, shape[1:4], w.shape[3:]):
+        return winograd.conv(x, w, pads)
     y = np.empty(shape, x.dtype)
     panel = w.reshape(len(w), math.prod(w.shape[1:4]), w.shape[-1])
     ragged = padded_columns(shape[-1], x.itemsize) - shape[-1]
@@ -70,6 +75,8 @@ def conv_data(g: Any, w: Any, *, stride: Pair, pads: Pads, size: Pair) -> Any:
     turned round: for every pair of rests (one, with stride 1) this is a convolution of stride 1 over g.
     """
     g, w = launch.contiguous(g, w)
+    if _by_winograd(w.shape[1:3], stride, pads, (g.shape[1], *size), w.shape[3:]):
+        return winograd.conv_data(g, w, pads, size)
     gx = np.empty((*g.shape[:2], *size, w.shape[3]), g.dtype)
     for rest in np.ndindex(*stride):
         kernel = tuple(len(range(r, k, s)) for r, k, s in zip(rest, w.shape[1:3], stride, strict=True))
@@ -81,6 +88,14 @@ def conv_data(g: Any, w: Any, *, stride: Pair, pads: Pads, size: Pair) -> Any:
         plane = Plane(frame, corner, kernel, first, (1, 1), count, to, stride)
         _run(g, _turned(w, rest, stride), gx, plane)
     return gx
+
+
+def _by_winograd(
+    kernel: tuple[int, ...], stride: Pair, pads: Pads, results: tuple[int, ...], channels: tuple[int, ...]
+) -> bool:
+    """Whether fewer products will do (winograd.py), and that saves more than their transforms cost."""
+    fits = kernel == (3, 3) and stride == (1, 1) and max(*pads[0], *pads[1]) <= 2
+    return fits and winograd.pays(*results, *channels)
 
 
 def _rest_axis(rest: int, stride: int, taps: int, kernel: int, pad: int, size: int, given: int) -> tuple[int, ...]:
@@ -187,6 +202,8 @@ def _fill(frames: Any, x: Any, t: int, b: int, some: int, corner: Any) -> None:
 def conv_weight(x: Any, g: Any, *, stride: Pair, pads: Pads, kernel: Pair) -> Any:
     """The gradient by the weights: x [T, B, H, W, C], g [T, B, H', W', O] -> [T, *kernel, C, O]."""
     x, g = launch.contiguous(x, g)
+    if _by_winograd(kernel, stride, pads, g.shape[1:4], (x.shape[-1], g.shape[-1])):
+        return winograd.conv_weight(x, g, pads)
     tasks, images, channels, outputs = len(x), x.shape[1], x.shape[-1], g.shape[-1]
     depth = math.prod(kernel) * channels
     ragged = padded_columns(outputs, g.itemsize) - outputs

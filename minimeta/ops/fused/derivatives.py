@@ -15,7 +15,7 @@ import minimeta_kernels
 from minimeta import backend
 from minimeta.autodiff import Tensor, vjp
 from minimeta.autodiff.op import Operation, op
-from minimeta.ops.fused.results import Results, part
+from minimeta.ops.results import Results, part
 
 
 def derive(operation: Operation, composite: Callable[..., Any]) -> None:

@@ -17,11 +17,11 @@ from minimeta.autodiff.op import op
 from minimeta.autodiff.primitives import concatenate
 from minimeta.ops.elementwise import sqrt, square
 from minimeta.ops.fused.derivatives import fill
-from minimeta.ops.fused.results import Results, part
 from minimeta.ops.linalg import matmul
 from minimeta.ops.nn import softmax
 from minimeta.ops.record import Draw, record
 from minimeta.ops.reduce import sum
+from minimeta.ops.results import Results, part
 from minimeta.ops.shape import expand_dims, reshape, stack, swapaxes
 
 

@@ -13,10 +13,10 @@ from minimeta.autodiff.primitives import broadcast_to
 from minimeta.ops.conv import max_pool2d
 from minimeta.ops.elementwise import relu
 from minimeta.ops.fused.derivatives import fill
-from minimeta.ops.fused.results import Results, part
 from minimeta.ops.nn import batch_norm
 from minimeta.ops.record import Draw, record
 from minimeta.ops.reduce import mean, var
+from minimeta.ops.results import Results, part
 from minimeta.ops.shape import reshape
 
 

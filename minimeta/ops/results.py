@@ -34,7 +34,7 @@ class Results:
 
     @property
     def dtype(self) -> Any:
-        return next(a.dtype for a in self.arrays if a is not None)
+        return next((a.dtype for a in self.arrays if a is not None), None)
 
     def __add__(self, other: Results) -> Results:
         pairs = zip(self.arrays, other.arrays, strict=True)
@@ -44,7 +44,7 @@ class Results:
 class _Namespace:
     """What debug mode asks of the array module of a value."""
 
-    __name__ = "minimeta.ops.fused.results"
+    __name__ = "minimeta.ops.results"
 
     @staticmethod
     def isfinite(results: Results) -> Any:
