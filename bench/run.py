@@ -56,6 +56,9 @@ def _run(options: argparse.Namespace, peers: list[str], threads: int) -> dict[st
     import engine
     import timing
 
+    from minimeta import memory
+
+    memory.keep()  # for all libraries alike
     benchmarks = _benchmarks(options)
     rows = _rows(benchmarks, options.only)
     machine = timing.machine(["numpy", *peers])

@@ -36,11 +36,11 @@ def conv_block(params: Params, x: Any, running: Params | None = None) -> tuple[A
     `running` gives fixed statistics {"mean", "var"} [filters]; without it each task's batch is normalised by its own.
     Also returns the statistics of the batch (variance unbiased, both averaged over tasks), or `running` itself.
     """
-    y = ops.conv2d(x, params["w"], padding=1)
     if running is None:
-        pooled, batch = ops.batch_norm_relu_max_pool2d(y, params["gamma"], params["beta"])
-        n = math.prod(y.shape[1:4])
+        pooled, batch = ops.conv_block(x, params["w"], params["gamma"], params["beta"])
+        n = math.prod(x.shape[1:4])
         return pooled, {"mean": batch["mean"].mean(0), "var": batch["var"].mean(0) * (n / max(n - 1, 1))}
+    y = ops.conv2d(x, params["w"], padding=1)
     y = ops.batch_norm(y, _per_task(params["gamma"]), _per_task(params["beta"]), running["mean"], running["var"])
     # ReLU after pooling is the same function as before it, on a quarter of the values
     return ops.relu(ops.max_pool2d(y)), running

@@ -59,10 +59,6 @@ class CosineAttention:
         return {"eager": Candidate(run, lambda tensors: [t.numpy() for t in tensors])}
 
 
-def _unit(x: Any) -> Any:
-    return x / ops.sqrt(ops.square(x).sum(-1, keepdims=True))
-
-
 def torch_attention(x: Any, y: Any, v: Any) -> Any:
     import torch
     from torch.nn import functional

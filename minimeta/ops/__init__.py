@@ -29,6 +29,7 @@ from minimeta.ops.elementwise import (
     where,
 )
 from minimeta.ops.fused.attention import attention, cosine_attention
+from minimeta.ops.fused.conv_block import conv_block
 from minimeta.ops.fused.lrua import LruaState, lrua, lrua_read, lrua_step, lrua_write
 from minimeta.ops.fused.lstm import lstm_cell, lstm_gates
 from minimeta.ops.fused.norm_relu_pool import batch_norm_relu_max_pool2d
@@ -100,13 +101,13 @@ _attach()
 __all__ = [
     "LruaState", "abs", "add", "argmax", "argmin", "argsort", "astype", "attention", "avg_pool2d", "batch_norm",
     "batch_norm_relu_max_pool2d", "binary_cross_entropy_with_logits", "broadcast_to", "cholesky", "clip",
-    "concatenate", "conv2d", "cos", "cosine", "cosine_attention", "cross_entropy", "cumsum", "diag", "divide",
-    "dot", "einsum", "equal", "euclidean", "exp", "expand_dims", "expm1", "flip", "getitem", "greater",
-    "greater_equal", "index_add", "index_update", "inv", "isfinite", "isnan", "l1", "layer_norm", "less",
-    "less_equal", "log", "log1p", "log_softmax", "logsumexp", "lrua", "lrua_read", "lrua_step", "lrua_write",
-    "lstm_cell", "lstm_gates", "matmul", "max", "max_pool2d", "maximum", "mean", "min", "minimum", "moveaxis",
-    "mse", "multiply", "negative", "norm", "not_equal", "one_hot", "outer", "pad", "power", "prod", "relu",
-    "repeat", "reshape", "roll", "sigmoid", "sign", "sin", "slogdet", "softmax", "softplus", "solve", "sort",
-    "split", "sqeuclidean", "sqrt", "square", "squeeze", "stack", "std", "subtract", "sum", "swapaxes", "take",
-    "take_along_axis", "tanh", "tensordot", "tile", "trace", "transpose", "unstack", "var", "where",
+    "concatenate", "conv2d", "conv_block", "cos", "cosine", "cosine_attention", "cross_entropy", "cumsum",
+    "diag", "divide", "dot", "einsum", "equal", "euclidean", "exp", "expand_dims", "expm1", "flip", "getitem",
+    "greater", "greater_equal", "index_add", "index_update", "inv", "isfinite", "isnan", "l1", "layer_norm",
+    "less", "less_equal", "log", "log1p", "log_softmax", "logsumexp", "lrua", "lrua_read", "lrua_step",
+    "lrua_write", "lstm_cell", "lstm_gates", "matmul", "max", "max_pool2d", "maximum", "mean", "min", "minimum",
+    "moveaxis", "mse", "multiply", "negative", "norm", "not_equal", "one_hot", "outer", "pad", "power", "prod",
+    "relu", "repeat", "reshape", "roll", "sigmoid", "sign", "sin", "slogdet", "softmax", "softplus", "solve",
+    "sort", "split", "sqeuclidean", "sqrt", "square", "squeeze", "stack", "std", "subtract", "sum", "swapaxes",
+    "take", "take_along_axis", "tanh", "tensordot", "tile", "trace", "transpose", "unstack", "var", "where",
 ]  # fmt: skip

@@ -84,9 +84,9 @@ def test_same_bits_on_any_number_of_threads(monkeypatch, tasks):
 
 
 def test_pays_for_many_channels_and_little_waste():
-    assert all(winograd.pays(n, n, 64, 64) for n in (4, 5, 7, 14, 28))
-    assert winograd.pays(14, 14, 32, 32)
-    assert not winograd.pays(28, 28, 1, 64)
-    assert not winograd.pays(14, 14, 8, 8)
-    assert not winograd.pays(3, 3, 64, 64)
-    assert not winograd.pays(0, 3, 64, 64)
+    assert all(winograd.pays(5, n, n, 64, 64) for n in (4, 5, 7, 14, 28))
+    assert winograd.pays(5, 14, 14, 32, 32)
+    assert not winograd.pays(5, 28, 28, 1, 64)
+    assert not winograd.pays(5, 14, 14, 8, 8)
+    assert not winograd.pays(5, 3, 3, 64, 64)
+    assert not winograd.pays(5, 0, 3, 64, 64)

@@ -38,14 +38,14 @@ class Plane(NamedTuple):
     result, there are pixels[0] rows of them; columns alike.
     """
 
-    frame: Pair
-    corner: Pair
-    kernel: Pair
-    first: Pair
-    step: Pair
-    pixels: Pair
-    to: Pair
-    to_step: Pair
+    frame: tuple[int, ...]
+    corner: tuple[int, ...]
+    kernel: tuple[int, ...]
+    first: tuple[int, ...]
+    step: tuple[int, ...]
+    pixels: tuple[int, ...]
+    to: tuple[int, ...]
+    to_step: tuple[int, ...]
 
 
 @register("conv", "numba", launch.refuses)
@@ -56,14 +56,10 @@ def conv(x: Any, w: Any, *, stride: Pair, pads: Pads) -> Any:
     if _by_winograd(w.shape[1:3], stride, pads, shape[1:4], w.shape[3:]):
         return winograd.conv(x, w, pads)
     y = np.empty(shape, x.dtype)
-    panel = w.reshape(len(w), math.prod(w.shape[1:4]), w.shape[-1])
-    ragged = padded_columns(shape[-1], x.itemsize) - shape[-1]
-    if ragged:
-        panel = np.pad(panel, ((0, 0), (0, 0), (0, ragged)))
     frame = _frame(x.shape[2:4], pads)
     corner = (pads[0][0], pads[1][0])
-    plane = Plane(frame, corner, (w.shape[1], w.shape[2]), (0, 0), stride, (shape[2], shape[3]), (0, 0), (1, 1))
-    _run(x, panel, y, plane)
+    plane = Plane(frame, corner, w.shape[1:3], (0, 0), stride, shape[2:4], (0, 0), (1, 1))
+    _run(x, panel_of(w), y, plane)
     return y
 
 
@@ -88,6 +84,13 @@ def conv_data(g: Any, w: Any, *, stride: Pair, pads: Pads, size: Pair) -> Any:
         plane = Plane(frame, corner, kernel, first, (1, 1), count, to, stride)
         _run(g, _turned(w, rest, stride), gx, plane)
     return gx
+
+
+def panel_of(w: Any) -> Any:
+    """The weights as matrices [T, kh * kw * C, O in whole vectors]."""
+    panel = w.reshape(len(w), math.prod(w.shape[1:4]), w.shape[-1])
+    ragged = padded_columns(w.shape[-1], w.itemsize) - w.shape[-1]
+    return np.pad(panel, ((0, 0), (0, 0), (0, ragged))) if ragged else panel
 
 
 def _by_winograd(
@@ -181,14 +184,14 @@ def _convolve(
     for item in range(begin, end):
         t, b = item // chunks, item % chunks * at_once
         some = min(at_once, images - b)
-        _fill(frames, x, t, b, some, corner)
+        fill(frames, x, t, b, some, corner)
         _cover(frames, 0, offsets, panel, t * panel.shape[1] * panel.shape[2], panel.shape[2], y,
                (t * images + b) * height * width * outputs, rows_at, some * count[0] * count[1], outputs,
                counts, steps, False)  # fmt: skip
 
 
 @inlined
-def _fill(frames: Any, x: Any, t: int, b: int, some: int, corner: Any) -> None:
+def fill(frames: Any, x: Any, t: int, b: int, some: int, corner: Any) -> None:
     """Images b .. b + some of task t into the frames; their borders stay zero."""
     _, _, height, width, channels = x.shape
     for n in range(some):
@@ -244,6 +247,6 @@ def _weight(
         last = images * (part + 1) // parts
         for b in range(images * part // parts, last, at_once):
             some = min(at_once, last - b)
-            _fill(frames, x, t, b, some, corner)
+            fill(frames, x, t, b, some, corner)
             _cover(frames, 0, offsets, g, (t * images + b) * height * width * columns, columns, gw,
                    item * depth * outputs, rows_at, depth, outputs, (some, height, width), steps, True)  # fmt: skip

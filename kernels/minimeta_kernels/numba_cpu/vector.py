@@ -91,15 +91,24 @@ _binary(operator.eq, _mask, lambda b, x, y: b.fcmp_ordered("==", x, y))
 _binary(operator.and_, _same, lambda b, x, y: b.and_(x, y))
 
 
+@infer_global(operator.invert)
+class _InvertTyping(AbstractTemplate):  # type: ignore[misc]
+    def generic(self, args: Any, kws: Any) -> Any:
+        return args[0](*args) if isinstance(args[0], Mask) else None
+
+
+lower_builtin(operator.invert, Mask)(lambda context, builder, signature, args: builder.not_(args[0]))
+
+
 @intrinsic  # type: ignore[untyped-decorator]
-def spread(typing: Any, number: Any) -> Any:
-    """The vector with a float32 or float64 `number` in every lane."""
-    kind = Vector(number)
+def zeros(typing: Any, pointer: Any) -> Any:
+    """The vector of zeros of the dtype that `pointer` points to."""
+    kind = Vector(pointer.dtype)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _spread(builder, args[0], kind.lanes)
+        return ir.Constant(context.get_value_type(kind), [0.0] * kind.lanes)
 
-    return kind(number), generate
+    return kind(pointer), generate
 
 
 @intrinsic  # type: ignore[untyped-decorator]

@@ -156,7 +156,10 @@ def _(
             "lrua_vjp", *cotangents, *arrays, least_used, *trajectory, shared=shared, eps=eps
         )
     else:
-        pull = vjp(lambda *arrays: _sequence(*arrays, least_used, shared, eps), *arrays)[1]
+        def sequence(memory: Any, weights: Any, keys: Any, adds: Any, gates: Any) -> Any:
+            return _sequence(memory, weights, keys, adds, gates, least_used, shared, eps)
+
+        pull = vjp(sequence, *arrays)[1]
         found = pull(fill(cotangents, (keys, memory, weights)))
     g_memory, g_weights, g_keys, g_adds, g_gates = found
     return g_memory, g_weights, None, g_keys, g_adds, g_gates
@@ -188,8 +191,10 @@ def _(g: Any, y: Any, memory: Any, weights: Any, usage: Any, adds: Any, gates: A
     if type(g) is not Tensor:
         found = minimeta_kernels.call("lrua_write_vjp", *cotangents, weights, adds, gates, least_used, shared=shared)
     else:
-        arrays = (memory, weights, adds, gates)
-        pull = vjp(lambda *arrays: _write(*arrays, least_used, shared), *arrays)[1]
+        def write(memory: Any, weights: Any, adds: Any, gates: Any) -> Any:
+            return _write(memory, weights, adds, gates, least_used, shared)
+
+        pull = vjp(write, memory, weights, adds, gates)[1]
         found = pull(fill(cotangents, (memory, weights)))
     g_memory, g_weights, g_adds, g_gates = found
     return g_memory, g_weights, None, g_adds, g_gates
