@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,8 @@ import numpy as np
 import timing
 from limits import Limits
 from workloads.candidate import Candidate, Workload
+
+import minimeta_kernels
 
 #: A race lasts about so long and a turn at least so long, as far as the rounds allow.
 RACE_SECONDS, TURN_SECONDS = 10, 0.02
@@ -53,7 +56,18 @@ def _candidates(workload: Workload, peers: list[str]) -> dict[str, Candidate]:
     candidates = {"minimeta": workload.minimeta()}
     if "torch" in peers:
         candidates |= {f"torch {variant}": candidate for variant, candidate in workload.torch().items()}
+    if "reference" in peers:
+        ours = workload.minimeta()
+        candidates["reference kernels"] = Candidate(_with_reference(ours.run), ours.arrays)
     return candidates
+
+
+def _with_reference(run: Callable[[], Any]) -> Callable[[], Any]:
+    def reference() -> Any:
+        with minimeta_kernels.use("reference"):
+            return run()
+
+    return reference
 
 
 def _agree(row: str, candidates: dict[str, Candidate], tolerance: float) -> None:

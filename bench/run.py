@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 BENCHMARKS = ("engine", "kernels", "learners")
-PEERS = ("autograd", "torch")
+LIBRARIES = ("autograd", "torch")
+#: Besides other libraries, minimeta itself without compiled kernels.
+PEERS = (*LIBRARIES, "reference")
 
 
 def main() -> None:
@@ -31,7 +33,8 @@ def main() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Benchmarks of minimeta, each beside its peers in one run.")
     parser.add_argument("benchmarks", nargs="*", metavar="benchmark", help=f"{', '.join(BENCHMARKS)}; default: all")
-    parser.add_argument("--peer", action="append", choices=[*PEERS, "none"], help="repeatable; default: all installed")
+    default = "repeatable; default: all libraries installed"
+    parser.add_argument("--peer", action="append", choices=[*PEERS, "none"], help=default)
     parser.add_argument("--only", nargs="+", metavar="ROW", help="of the table of kernels and learners, by name")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results there")
     parser.add_argument("--quick", action="store_true", help="few runs: to see that it works")
@@ -39,7 +42,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _wanted(peer: str, named: list[str] | None) -> bool:
-    return importlib.util.find_spec(peer) is not None if named is None else peer in named
+    """Whether it was asked for, or is a library that is installed."""
+    if named is not None:
+        return peer in named
+    return peer in LIBRARIES and importlib.util.find_spec(peer) is not None
 
 
 def _set_threads() -> int:
@@ -61,7 +67,7 @@ def _run(options: argparse.Namespace, peers: list[str], threads: int) -> dict[st
     memory.keep()  # for all libraries alike
     benchmarks = _benchmarks(options)
     rows = _rows(benchmarks, options.only)
-    machine = timing.machine(["numpy", *peers])
+    machine = timing.machine(["numpy", "numba", *(peer for peer in peers if peer in LIBRARIES)])
     print(timing.describe(machine), flush=True)
     if (machine["load"] or 0) > machine["cores"] / 2:
         print("the machine is busy: libraries suffer from that unequally, and the ratios mean little", flush=True)

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import minimeta.data
 from minimeta.data import PARTS, DataError, EpisodeSampler, load, omniglot, parse_split
 from minimeta.data.cache import cache_folder, fetch
 
@@ -157,7 +156,7 @@ def test_importing_and_generating_need_numpy_alone():
         "new = {m.partition('.')[0] for m in set(sys.modules) - before} - set(sys.stdlib_module_names);"
         "print(*sorted(new - {'numpy', 'minimeta'}))"
     )
-    environment = os.environ | {"PYTHONPATH": str(Path(minimeta.data.__file__).parents[2])}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True)
     assert done.stdout.split() == []
 

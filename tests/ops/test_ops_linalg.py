@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import minimeta
+import minimeta_kernels
 from minimeta import ops
 from minimeta.testing import check_grads
 
@@ -27,15 +28,11 @@ def test_matmul_of_every_kind(a, b):
 def test_one_matrix_for_a_batch_is_a_single_product(monkeypatch):
     shapes = []
 
-    class Counting:
-        reshape = staticmethod(np.reshape)
+    def counting(name, a, b):
+        shapes.append((a.shape, b.shape))
+        return np.matmul(a, b)
 
-        @staticmethod
-        def matmul(a, b):
-            shapes.append((a.shape, b.shape))
-            return np.matmul(a, b)
-
-    monkeypatch.setitem(minimeta.backend.NAMESPACES, np.ndarray, Counting)
+    monkeypatch.setattr(minimeta_kernels, "call", counting)
     x, w = rng.normal(size=(7, 5, 3)), rng.normal(size=(3, 4))
     g = np.ones((7, 5, 4))
     ops.matmul(x, w)

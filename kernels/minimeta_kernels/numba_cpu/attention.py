@@ -16,6 +16,7 @@ from minimeta_kernels.numba_cpu.compiled import compiled, inlined
 from minimeta_kernels.numba_cpu.elementary import exp
 from minimeta_kernels.numba_cpu.product import FRESH, ONTO, POSITIONS, multiply, padded, transpose
 from minimeta_kernels.numba_cpu.rows import blocks_of, curve, project, read, read_projected, read_unit, span
+from minimeta_kernels.numba_cpu.tile import PACE
 from minimeta_kernels.registry import register
 
 Array = np.ndarray[Any, Any]
@@ -228,7 +229,7 @@ def _attention(x: Array, y: Array, v: Array, unit: bool, eps: float, temperature
     (batch, queries, dim), (_, keys, values) = x.shape, v.shape
     out = np.empty((batch, queries, values), x.dtype)
     blocks = blocks_of(batch, queries)
-    work = 2 * batch * queries * keys * (dim + values)
+    work = 2 * batch * queries * keys * (dim + values) / PACE
     options = unit, x.dtype.type(eps), x.dtype.type(temperature)
     launch.parallel(_forward, batch * blocks, work, x, y, v, *options, out, blocks)
     return out
@@ -241,7 +242,7 @@ def _attention_vjp(
     (batch, queries, dim), (_, keys, values) = x.shape, v.shape
     blocks = blocks_of(batch, queries)
     of_x, of_y, of_v = np.empty_like(x), _parts(y, blocks), _parts(v, blocks)
-    work = batch * queries * keys * (6 * dim + 4 * values)
+    work = batch * queries * keys * (6 * dim + 4 * values) / PACE
     options = unit, x.dtype.type(eps), x.dtype.type(temperature)
     launch.parallel(_backward, batch * blocks, work, g, x, y, v, *options, of_x, of_y, of_v, blocks)
     return of_x, _joined(of_y, y), _joined(of_v, v)
@@ -255,7 +256,7 @@ def _attention_vjp2(
     (batch, queries, dim), (_, keys, values) = x.shape, v.shape
     blocks = blocks_of(batch, queries)
     of_g, of_x, of_y, of_v = np.empty_like(g), np.empty_like(x), _parts(y, blocks), _parts(v, blocks)
-    work = batch * queries * keys * (18 * dim + 10 * values)
+    work = batch * queries * keys * (18 * dim + 10 * values) / PACE
     options = unit, x.dtype.type(eps), x.dtype.type(temperature)
     results = of_g, of_x, of_y, of_v
     launch.parallel(_twice, batch * blocks, work, u, w, z, g, x, y, v, *options, *results, blocks)

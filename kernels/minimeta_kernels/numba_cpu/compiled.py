@@ -10,8 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numba
 from numba import njit
 from numba.core import caching, event
+
+if numba.version_info.short < (0, 62):
+    raise ImportError(
+        f"minimeta_kernels: the compiled kernels need numba 0.62 or newer, found {numba.__version__}; "
+        "upgrade it, or set MINIMETA_KERNELS=reference"
+    )
 
 #: Never "nnan" or "ninf": they would delete NaN checks and the meaning of -inf.
 FASTMATH = {"reassoc", "contract", "nsz", "arcp"}

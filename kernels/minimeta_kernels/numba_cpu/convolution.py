@@ -17,6 +17,7 @@ from minimeta_kernels import launch
 from minimeta_kernels.numba_cpu import winograd
 from minimeta_kernels.numba_cpu.compiled import compiled, inlined
 from minimeta_kernels.numba_cpu.cover import make_cover, padded_columns, positions
+from minimeta_kernels.numba_cpu.tile import PACE
 from minimeta_kernels.reference.convolution import Pads, Pair, output_shape
 from minimeta_kernels.registry import register
 
@@ -155,7 +156,7 @@ def _run(x: Any, panel: Any, y: Any, plane: Plane) -> None:
     tasks, images, channels = len(x), x.shape[1], x.shape[-1]
     at_once = max(1, min(images, _CHUNK // max(1, plane.frame[0] * plane.frame[1] * max(channels, y.shape[-1]))))
     chunks = -(-images // at_once)
-    work = 2 * tasks * images * plane.pixels[0] * plane.pixels[1] * panel.shape[1] * panel.shape[2]
+    work = 2 * tasks * images * plane.pixels[0] * plane.pixels[1] * panel.shape[1] * panel.shape[2] / PACE
     launch.parallel(_convolve, tasks * chunks, work, x, panel, y, at_once, *plane)
 
 
@@ -218,7 +219,7 @@ def conv_weight(x: Any, g: Any, *, stride: Pair, pads: Pads, kernel: Pair) -> An
     if g.size and x.size:
         frame = _frame(x.shape[2:4], pads)
         at_once = max(1, _CHUNK // max(frame[0] * frame[1] * channels, math.prod(g.shape[2:])))
-        work = 2 * g.size * depth
+        work = 2 * g.size * depth / PACE
         corner = (pads[0][0], pads[1][0])
         launch.parallel(_weight, tasks * parts, work, x, g, gw, at_once, frame, corner, kernel, stride)
     return (gw[:, 0] if parts == 1 else gw.sum(axis=1)).reshape(tasks, *kernel, channels, outputs)

@@ -25,6 +25,7 @@ from minimeta_kernels.numba_cpu.rows import (
     read_unit,
     span,
 )
+from minimeta_kernels.numba_cpu.tile import PACE
 from minimeta_kernels.registry import register
 
 Array = np.ndarray[Any, Any]
@@ -267,7 +268,7 @@ def _table(kernel: Any, x: Array, y: Array, *arguments: Any, before: tuple[Array
     out = np.empty((batch, rows, others), x.dtype)
     if out.size:
         blocks = blocks_of(batch, rows)
-        work = 2 * out.size * dim * (1 + len(before))
+        work = 2 * out.size * dim * (1 + len(before)) / PACE
         launch.parallel(kernel, batch * blocks, work, *before, x, y, *arguments, out, blocks)
     return out
 
@@ -284,7 +285,7 @@ def _sides(
         out = np.empty_like(x) if g.size else np.zeros_like(x)
         if g.size:
             blocks = blocks_of(batch, rows)
-            work = 2 * g.size * dim * (1 + len(along))
+            work = 2 * g.size * dim * (1 + len(along)) / PACE
             launch.parallel(kernel, batch * blocks, work, *along, g, x, y, swapped, *arguments, out, blocks)
         results.append(out)
     return results[0], results[1]

@@ -71,7 +71,7 @@ multiply = make_sums("product")
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def _transpose_block(
+def transpose_block(
     typing: Any, source: Any, source_start: Any, source_step: Any, target: Any, target_start: Any, target_step: Any
 ) -> Any:
     """A square of as many rows as a vector has lanes, transposed in registers."""
@@ -113,4 +113,4 @@ def transpose(source: Any, target: Any) -> Any:
     rows, columns = source.shape
     for i in range(0, rows, vector):
         for k in range(0, columns, vector):
-            _transpose_block(source, i * columns + k, columns, target, k * target.shape[1] + i, target.shape[1])
+            transpose_block(source, i * columns + k, columns, target, k * target.shape[1] + i, target.shape[1])

@@ -19,6 +19,9 @@ from numba.extending import intrinsic
 
 from minimeta_kernels.numba_cpu.target import TARGET
 
+#: A tile adds so many terms in the time that other loops need for one operation: what `launch.parallel` is told.
+PACE = 16
+
 _I32 = ir.IntType(32)
 
 

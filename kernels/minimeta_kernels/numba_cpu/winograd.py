@@ -23,6 +23,7 @@ from minimeta_kernels import launch
 from minimeta_kernels.numba_cpu.compiled import compiled, inlined
 from minimeta_kernels.numba_cpu.cover import SPARE, VECTOR_BYTES, make_cover, padded_columns, positions
 from minimeta_kernels.numba_cpu.product import padded, transpose
+from minimeta_kernels.numba_cpu.tile import PACE
 from minimeta_kernels.reference.convolution import Pads, Pair, output_shape
 
 Matrix = tuple[tuple[float, ...], ...]
@@ -135,7 +136,7 @@ def _run(x: Any, w: Any, y: Any, corner: Pair, turned: bool) -> None:
     columns = padded_columns(y.shape[-1], y.itemsize)
     tiles = _tiles(*y.shape[1:4])
     at_once = _at_once(tiles, padded_columns(x.shape[-1], x.itemsize) + columns, x.itemsize)
-    work = 32 * len(x) * tiles * x.shape[-1] * columns
+    work = 32 * len(x) * tiles * x.shape[-1] * columns / PACE
     launch.parallel(_convolve, len(x) * -(-tiles // at_once), work, _images(x), w, _images(y), at_once, corner, turned)
 
 
@@ -149,7 +150,7 @@ def conv_weight(x: Any, g: Any, pads: Pads) -> Any:
     gw = np.zeros((tasks, parts, 3, 3, channels, columns), x.dtype)
     if x.size and g.size:
         at_once = _at_once(-(-tiles // parts), padded_columns(channels, x.itemsize) + columns, x.itemsize)
-        work = 32 * tasks * tiles * channels * columns
+        work = 32 * tasks * tiles * channels * columns / PACE
         launch.parallel(_weight, tasks * parts, work, _images(x), _images(g), gw, at_once, (pads[0][0], pads[1][0]))
     return np.ascontiguousarray((gw[:, 0] if parts == 1 else gw.sum(axis=1))[..., :outputs])
 

@@ -9,8 +9,8 @@ import numpy as np
 import minimeta_kernels
 from minimeta.autodiff.op import Operation, op
 from minimeta.ops.fused.derivatives import derive
+from minimeta.ops.fused.matmul import matmul
 from minimeta.ops.fused.pairwise import as_batch, check_pairs, unit
-from minimeta.ops.linalg import matmul
 from minimeta.ops.nn import softmax
 from minimeta.ops.record import Draw, record
 from minimeta.ops.shape import reshape, swapaxes

@@ -17,7 +17,7 @@ from minimeta.autodiff.op import op
 from minimeta.autodiff.primitives import concatenate
 from minimeta.ops.elementwise import sqrt, square
 from minimeta.ops.fused.derivatives import fill
-from minimeta.ops.linalg import matmul
+from minimeta.ops.fused.matmul import matmul
 from minimeta.ops.nn import softmax
 from minimeta.ops.record import Draw, record
 from minimeta.ops.reduce import sum

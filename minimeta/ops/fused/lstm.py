@@ -11,7 +11,7 @@ from minimeta.autodiff import Tensor, vjp
 from minimeta.autodiff.op import op
 from minimeta.ops.elementwise import sigmoid, tanh
 from minimeta.ops.fused.derivatives import fill
-from minimeta.ops.linalg import matmul
+from minimeta.ops.fused.matmul import matmul
 from minimeta.ops.record import Draw, record
 from minimeta.ops.results import Results, part
 from minimeta.ops.shape import split

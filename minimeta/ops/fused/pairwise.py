@@ -12,7 +12,7 @@ import minimeta_kernels
 from minimeta.autodiff.op import Operation, op
 from minimeta.ops.elementwise import abs, sqrt, square
 from minimeta.ops.fused.derivatives import derive
-from minimeta.ops.linalg import matmul
+from minimeta.ops.fused.matmul import matmul
 from minimeta.ops.record import Draw, record
 from minimeta.ops.reduce import sum
 from minimeta.ops.shape import expand_dims, reshape, swapaxes
