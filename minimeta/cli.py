@@ -1,4 +1,4 @@
-"""The command line: `minimeta train`, `minimeta evaluate`, `minimeta doctor`.
+"""The command line: `minimeta train`, `minimeta evaluate`, `minimeta kernels`, `minimeta doctor`.
 
 Results go to stdout, progress and errors to stderr. Exit codes: 0 done; 1 training failed (the loss diverged); 2 the
 request cannot be met, explained in one line; 130 ended by Ctrl-C, with everything saved, so that a script which goes on
@@ -26,8 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit code."""
     args = _parser().parse_args(argv)
     try:
-        from minimeta import threads
+        from minimeta import memory, threads
 
+        memory.keep()
         with threads.limited():
             return int(args.command(args))
     except KeyboardInterrupt:
@@ -47,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_train(commands)
     _add_evaluate(commands)
+    _add_kernels(commands)
     doctor = commands.add_parser("doctor", help="what is installed, which kernels run, which data is found")
     doctor.add_argument("--json", action="store_true", help="print one JSON object")
     doctor.set_defaults(command=_doctor)
@@ -98,6 +100,22 @@ def _add_evaluate(commands: Any) -> None:
     parser.set_defaults(command=_evaluate)
 
 
+def _add_kernels(commands: Any) -> None:
+    parser = commands.add_parser(
+        "kernels",
+        help="which implementation of each fast operation runs; `minimeta kernels warmup` compiles them all",
+        description="The kernels, their implementations here, best first, and the one that would run now.",
+    )
+    parser.set_defaults(command=_kernels)
+    warmup = parser.add_subparsers(metavar="COMMAND").add_parser(
+        "warmup",
+        help="compile every kernel now, so that no run has to wait for it",
+        description="Compile every kernel now, once, so that no run has to wait for it.",
+    )
+    warmup.add_argument("--dtype", choices=("float32", "float64"), help="default: both")
+    warmup.set_defaults(command=_warmup)
+
+
 def _add_data_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", choices=("glyphs", "omniglot", "sinusoid"))
     parser.add_argument("--data-dir", metavar="D", help="the folder that holds omniglot/; default: $MINIMETA_DATA")
@@ -140,6 +158,34 @@ def _evaluate(args: argparse.Namespace) -> int:
         print(json.dumps(record))
     else:
         print(f"{trial.way}-way {trial.shot}-shot, {record['split']}, batch norm {record['bn_mode']}: {result}")
+    return 0
+
+
+def _kernels(args: argparse.Namespace) -> int:
+    from minimeta.doctor import kernels
+    from minimeta_kernels import registry
+
+    order = registry.order()
+    print(f"{'kernel':<24}{'implementations':<20}runs")
+    for name, backends in registry.table().items():
+        print(f"{name:<24}{', '.join(backends):<20}{next((b for b in order if b in backends), 'none')}")
+    print(kernels())
+    return 0
+
+
+def _warmup(args: argparse.Namespace) -> int:
+    from importlib.util import find_spec
+
+    from minimeta_kernels import warmup
+
+    if find_spec("numba") is None:
+        print("nothing to compile: the kernels run in NumPy; compiled ones need Numba: pip install 'minimeta[train]'")
+        return 0
+    dtypes = [args.dtype] if args.dtype else warmup.DTYPES
+    seconds = warmup.warmup(dtypes, _say)
+    folder = warmup.cache_folder()
+    kept = f"kept in {folder}" if folder else "not kept: no folder can be written to; NUMBA_CACHE_DIR names one"
+    print(f"all kernels for {' and '.join(dtypes)} in {seconds:.0f} s; compiled code {kept}")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import subprocess
@@ -14,6 +15,7 @@ import numpy as np
 import minimeta
 from minimeta import backend, threads
 from minimeta.data.cache import cache_folder
+from minimeta_kernels import launch, registry, warmup
 
 #: Optional packages by the name they are installed under.
 OPTIONAL = ("numba", "scipy", "pillow", "pooch", "tqdm", "matplotlib", "cupy-cuda12x", "cupy-cuda13x", "numba-cuda")
@@ -64,9 +66,22 @@ def examine() -> dict[str, Any]:
 THREAD_VARIABLES = (threads.VARIABLE, "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
+#: What vectors of so many bytes are called; of 16 there are those of several processors.
+_VECTORS = {64: "AVX-512", 32: "AVX2"}
+
+
 def kernels() -> str:
-    """Which kernels would run."""
-    return "reference (NumPy)"
+    """Which kernels would run on NumPy arrays, by what means, and where compiled ones are kept."""
+    if registry.order()[0] == "reference":
+        absent = importlib.util.find_spec("numba") is None
+        return f"reference (NumPy): {'numba is not installed' if absent else 'asked for by use or MINIMETA_KERNELS'}"
+    try:
+        from minimeta_kernels.numba_cpu.target import TARGET
+    except ImportError as error:
+        return f"none: numba cannot be imported ({error}); with MINIMETA_KERNELS=reference they run in NumPy"
+    width, count, folder = TARGET.vector_bytes, launch.threads(), warmup.cache_folder()
+    means = f"{_VECTORS.get(width, f'{width}-byte vectors')}, {count} thread{'s' if count > 1 else ''}"
+    return f"numba ({means}), compiled code {f'kept in {folder}' if folder else 'not kept'}"
 
 
 def machine() -> dict[str, Any]:
@@ -114,7 +129,7 @@ def describe(report: dict[str, Any]) -> str:
     for topic, found in report.items():
         if isinstance(found, dict):
             lines.append(f"{topic}:")
-            lines += [f"  {name:<16}{'not installed' if value is None else value}" for name, value in found.items()]
+            lines += [f"  {name:<22}{'not installed' if value is None else value}" for name, value in found.items()]
         else:
             lines.append(f"{topic + ':':<18}{found}")
     return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import os
@@ -61,7 +62,8 @@ def call(name: str, *arrays: Any, **options: Any) -> Any:
         found = _implementations(name, backend)
         if found is not None and found.refuses(*arrays, **options) is None:
             return found.function(*arrays, **options)
-    raise TypeError(f"minimeta_kernels: no implementation of {name!r} takes these arrays:\n" + explain(name, *arrays))
+    verdicts = explain(name, *arrays, **options)
+    raise TypeError(f"minimeta_kernels: no implementation of {name!r} takes these arrays:\n{verdicts}")
 
 
 def explain(name: str, *arrays: Any, **options: Any) -> str:
@@ -95,6 +97,16 @@ def table() -> dict[str, list[str]]:
     for backend in BACKENDS:
         _load(backend)
     return {name: [b for b in BACKENDS if b in found] for name, found in sorted(_table.items())}
+
+
+def order() -> tuple[str, ...]:
+    """The backends asked for a kernel, the first first: those installed that `use` and MINIMETA_KERNELS allow.
+
+    >>> with use("reference"):
+    ...     order()
+    ('reference',)
+    """
+    return tuple(backend for backend in _choices() if _missing(backend) is None)
 
 
 class use:  # noqa: N801 - called like a function, usable as a context manager
@@ -151,20 +163,24 @@ def _check(backend: str, where: str) -> None:
 def _missing(backend: str) -> str | None:
     """The package that `backend` needs and that is not installed."""
     package = _PACKAGES[backend][1]
-    return None if backend in _loaded or importlib.util.find_spec(package) is not None else package
+    return None if _installed(package) else package
+
+
+@functools.cache  # a search through all of sys.path, and asked for at every call where the package is missing
+def _installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
 
 
 def _implementations(name: str, backend: str) -> Implementation | None:
-    found = _table.get(name, {}).get(backend)
-    if found is None and _load(backend):
-        found = _table.get(name, {}).get(backend)
-    return found
+    _load(backend)
+    return _table.get(name, {}).get(backend)
 
 
-def _load(backend: str) -> bool:
-    """Import the package of `backend` once; whether that was now."""
-    if backend in _loaded or _missing(backend) is not None:
-        return False
-    importlib.import_module(_PACKAGES[backend][0])
-    _loaded.add(backend)
-    return True
+def _load(backend: str) -> None:
+    """Import the package of `backend` once, if what it needs is installed.
+
+    Always before the table is looked up: while another thread is at it, the table holds functions of half a module.
+    """
+    if backend not in _loaded and _missing(backend) is None:
+        importlib.import_module(_PACKAGES[backend][0])
+        _loaded.add(backend)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import minimeta
-from minimeta import checkpoint, curve, data, learners, ops, testing
+from minimeta import checkpoint, cli, curve, data, learners, ops, testing
 from minimeta.data.lazy import require
 
 ABSENT = ("numba", "scipy", "PIL", "matplotlib", "tqdm", "pooch", "hypothesis", "cupy")
@@ -63,6 +63,42 @@ def test_an_operation_of_each_family_with_its_gradient(family):
     assert slope == pytest.approx(float(expected), rel=1e-6)
 
 
+RNG = np.random.default_rng(0)
+W, SCALE = RNG.normal(size=(3, 3, 2, 3)), RNG.normal(size=3)
+KEYS, GATES = RNG.normal(size=(1, 2, 1, 3)), np.full((1, 2, 1), 0.3)
+MEMORY = ops.LruaState(RNG.normal(size=(1, 4, 3)), np.full((1, 1, 4), 0.25), np.arange(4.0)[None])
+
+#: What kernels are behind, as functions of an array [2, 3, 6, 6, 2] or of its first numbers.
+ON_KERNELS = {
+    "convolution": lambda x: ops.conv2d(x, W, stride=2, padding=1),
+    "norm, relu, pool": lambda x: ops.batch_norm_relu_max_pool2d(ops.conv2d(x, W), SCALE, SCALE)[0],
+    "conv block": lambda x: ops.conv_block(np.ones((1, 2, 4, 4, 2)) * W[0, 0, 0, 0], W, x[0, 0, 0, :3, 0], SCALE)[0],
+    "matmul": lambda x: x[0, 0, :, :, 0] @ x[0, 1, :, :, 0],
+    "l1": lambda x: ops.l1(x[0, 0, 0], x[1, 1, 1]),
+    "sqeuclidean": lambda x: ops.sqeuclidean(x[0, 0, 0], x[1, 1, 1]),
+    "euclidean": lambda x: ops.euclidean(x[0, 0, 0], x[1, 1, 1]),
+    "cosine": lambda x: ops.cosine(x[0, 0, 0], x[1, 1, 1]),
+    "attention": lambda x: ops.attention(x[0, 0, 0], x[0, 1, 0], x[0, 2, 0]),
+    "cosine attention": lambda x: ops.cosine_attention(x[0, 0, 0], x[0, 1, 0], x[0, 2, 0]),
+    "lrua": lambda x: ops.lrua(MEMORY, KEYS * x[0, 0, 0, :3, 0], KEYS * x[0, 0, 1, :3, 0], GATES)[0],
+    "lstm": lambda x: ops.lstm_gates(x[0, 0, :, :4, 0], x[0, 0, :, 0, 1:])[0],
+}
+
+
+@pytest.mark.parametrize("name", ON_KERNELS)
+def test_what_has_kernels_runs_without_a_compiler_to_second_order(name):
+    def f(x: Any) -> Any:
+        return ops.sum(ops.square(ON_KERNELS[name](x)))
+
+    rng, step = np.random.default_rng(1), 1e-5
+    x, v = rng.normal(size=(2, 2, 3, 6, 6, 2))
+    for g in (f, lambda x: (minimeta.grad(f)(x) * v).sum()):
+        slope = (minimeta.grad(g)(x) * v).sum()
+        expected = (g(x + step * v) - g(x - step * v)) / (2 * step)
+        assert abs(slope) > 1e-3
+        assert slope == pytest.approx(float(expected), rel=1e-4)
+
+
 @pytest.fixture(scope="module")
 def episode() -> Any:
     sampler = data.EpisodeSampler(data.load("glyphs", "test"), way=5, shot=1, query=2)
@@ -107,7 +143,15 @@ def minimeta_command(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_the_command_line_answers():
     done = minimeta_command("--help")
     assert done.returncode == 0
-    assert all(command in done.stdout for command in ("train", "evaluate", "doctor"))
+    assert all(command in done.stdout for command in ("train", "evaluate", "kernels", "doctor"))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("numba") is not None, reason="Numba is installed")
+def test_the_command_line_names_what_compiles_kernels(capsys):
+    assert cli.main(["kernels", "warmup"]) == 0
+    assert "pip install 'minimeta[train]'" in capsys.readouterr().out
+    assert cli.main(["kernels"]) == 0
+    assert "reference (NumPy): numba is not installed" in capsys.readouterr().out
 
 
 def hidden(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:

@@ -1,5 +1,6 @@
 """The command line in real processes, on tiny nets."""
 
+import importlib.util
 import json
 import os
 import re
@@ -11,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from minimeta import backend
+from minimeta import backend, doctor
 from minimeta.cli import main
+from minimeta_kernels import launch, registry, warmup
 
 ROOT = Path(__file__).parents[2]
 TINY = ["--way", "5", "--query", "2", "--set", "filters=4", "--set", "test_episodes=20", "--set", "test_query=3",
@@ -59,7 +61,7 @@ def test_help_is_quick(tmp_path):
     done = minimeta(tmp_path, "--help")
     print(f"minimeta --help: {time.perf_counter() - began:.2f} s")
     assert done.returncode == 0
-    assert re.search(r"train .*evaluate .*doctor ", done.stdout, re.DOTALL)
+    assert re.search(r"train .*evaluate .*kernels .*doctor ", done.stdout, re.DOTALL)
     loaded = "import sys, minimeta.cli; print(*{'minimeta.training', 'matplotlib', 'tqdm'}.intersection(sys.modules))"
     done = subprocess.run([sys.executable, "-c", loaded], env=environment(), capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
@@ -183,6 +185,83 @@ def test_doctor(capsys, monkeypatch, tmp_path):
     assert {"kernels", "gpu", "git_revision", "machine", "threads"} <= set(report)
     assert main(["doctor"]) == 0
     assert "numpy" in capsys.readouterr().out
+
+
+has_numba = importlib.util.find_spec("numba") is not None
+
+
+def test_kernels_lists_what_runs(capsys, monkeypatch):
+    monkeypatch.delenv(registry.VARIABLE, raising=False)
+    runs = {}
+    for forced in ("", "reference"):
+        monkeypatch.setenv(registry.VARIABLE, forced)
+        assert main(["kernels"]) == 0
+        head, *rows, means = capsys.readouterr().out.splitlines()
+        assert head.split() == ["kernel", "implementations", "runs"]
+        assert means == doctor.kernels()
+        assert [row.split()[0] for row in rows] == list(registry.table())
+        runs[forced] = {row.split()[0]: row.split()[-1] for row in rows}
+    assert runs[""]["conv"] == ("numba" if has_numba else "reference")
+    assert set(runs["reference"].values()) == {"reference"}
+
+
+def test_kernels_refuses_an_unknown_implementation(capsys, monkeypatch):
+    monkeypatch.setenv(registry.VARIABLE, "fortran")
+    assert main(["kernels"]) == 2
+    assert "MINIMETA_KERNELS: unknown backend 'fortran'; choose one of numba, reference" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not has_numba, reason="Numba is not installed")
+def test_warmup_compiles_every_kernel(capsys, monkeypatch):
+    monkeypatch.setenv(registry.VARIABLE, "reference")  # of no matter to what is to be compiled
+    assert main(["kernels", "warmup", "--dtype", "float32"]) == 0
+    out, err = capsys.readouterr()
+    assert re.fullmatch(r"all kernels for float32 in \d+ s; compiled code kept in .+\n", out)
+    lines = [line for line in err.splitlines() if line.startswith("minimeta: ")]
+    compiled = [name for name, backends in registry.table().items() if "numba" in backends]
+    assert lines == [f"minimeta: {n}/{len(compiled)} {name}, float32" for n, name in enumerate(compiled, 1)]
+
+
+def test_warmup_without_numba_names_the_extra(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "numba", None)
+    assert main(["kernels", "warmup"]) == 0
+    out = capsys.readouterr().out
+    assert "nothing to compile" in out
+    assert "pip install 'minimeta[train]'" in out
+
+
+def test_warmup_says_that_nothing_is_kept(capsys, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(warmup, "warmup", lambda dtypes, say: 2.0)
+    monkeypatch.setattr(warmup, "cache_folder", lambda: None)
+    assert main(["kernels", "warmup"]) == 0
+    out = capsys.readouterr().out
+    assert "all kernels for float32 and float64 in 2 s; compiled code not kept" in out
+    assert "NUMBA_CACHE_DIR" in out
+
+
+@pytest.mark.skipif(not has_numba, reason="Numba is not installed")
+def test_doctor_says_how_compiled_kernels_run(monkeypatch):
+    monkeypatch.delenv(registry.VARIABLE, raising=False)
+    monkeypatch.setenv(launch.VARIABLE, "3")
+    expected = r"numba \((AVX-512|AVX2|16-byte vectors), 3 threads\), compiled code kept in .+"
+    assert re.fullmatch(expected, doctor.kernels())
+    monkeypatch.setenv(launch.VARIABLE, "1")
+    assert ", 1 thread)" in doctor.kernels()
+    monkeypatch.setattr(warmup, "cache_folder", lambda: None)
+    assert doctor.kernels().endswith("compiled code not kept")
+    monkeypatch.setitem(sys.modules, "minimeta_kernels.numba_cpu.target", None)
+    assert doctor.kernels().startswith("none: numba cannot be imported")
+
+
+def test_doctor_says_why_the_reference_runs(monkeypatch):
+    with registry.use("reference"):
+        expected = "asked for by use or MINIMETA_KERNELS" if has_numba else "numba is not installed"
+        assert doctor.kernels() == f"reference (NumPy): {expected}"
+    monkeypatch.delenv(registry.VARIABLE, raising=False)
+    monkeypatch.setattr(registry, "order", lambda: ("reference",))
+    monkeypatch.setitem(sys.modules, "numba", None)
+    assert doctor.kernels() == "reference (NumPy): numba is not installed"
 
 
 @pytest.mark.parametrize(
