@@ -10,15 +10,11 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import types
-from numba.extending import overload
 
 from minimeta_kernels import launch
 from minimeta_kernels.numba_cpu.compiled import compiled, inlined
-from minimeta_kernels.numba_cpu.elementary import exp
+from minimeta_kernels.numba_cpu.elementary import sigmoid, tanh
 from minimeta_kernels.registry import register
-
-_f = np.float32
 
 #: About what a sigmoid or tanh takes.
 _FLOP = 20
@@ -68,7 +64,7 @@ def _lstm_cell(begin: Any, end: Any, gates: Any, c: Any, h: Any, c_new: Any) -> 
         for n in range(size):
             c_new[row, n] = f[n] * c[row, n] + i[n] * u[n]
         for n in range(size):
-            h[row, n] = o[n] * _tanh(c_new[row, n])
+            h[row, n] = o[n] * tanh(c_new[row, n])
 
 
 @compiled
@@ -80,7 +76,7 @@ def _lstm_cell_vjp(begin: Any, end: Any, g_h: Any, g_c: Any, gates: Any, c: Any,
         i, f, o, u = _blocks(active)
         to_i, to_f, to_o, to_u = _blocks(to_gates[row])
         for n in range(size):
-            q[n] = _tanh(f[n] * c[row, n] + i[n] * u[n])
+            q[n] = tanh(f[n] * c[row, n] + i[n] * u[n])
         for n in range(size):
             g[n] = g_c[row, n] + g_h[row, n] * o[n] * (one - q[n] * q[n])
         for n in range(size):
@@ -99,52 +95,12 @@ def _lstm_cell_vjp(begin: Any, end: Any, g_h: Any, g_c: Any, gates: Any, c: Any,
 def _activate(gates: Any, active: Any) -> None:
     """The first three blocks through the sigmoid, the last through tanh."""
     for n in range(len(gates) // 4 * 3):
-        active[n] = _sigmoid(gates[n])
+        active[n] = sigmoid(gates[n])
     for n in range(len(gates) // 4 * 3, len(gates)):
-        active[n] = _tanh(gates[n])
+        active[n] = tanh(gates[n])
 
 
 @inlined
 def _blocks(row: Any) -> Any:
     size = len(row) // 4
     return row[:size], row[size : 2 * size], row[2 * size : 3 * size], row[3 * size :]
-
-
-@inlined
-def _sigmoid(x: Any) -> Any:
-    one = type(x)(1)
-    return one / (one + exp(-x))
-
-
-@inlined
-def _tanh32(x: Any) -> Any:
-    """Around 0 by its series (Cephes tanhf), where 1 - 2 / (e^2x + 1) would cancel; both are computed: no branch."""
-    s = x * x
-    p = _f(-5.70498872745e-3)
-    p = p * s + _f(2.06390887954e-2)
-    p = p * s + _f(-5.37397155531e-2)
-    p = p * s + _f(1.33314422036e-1)
-    p = p * s + _f(-3.33332819422e-1)
-    near = p * s * x + x
-    far = _f(1) - _f(2) / (exp(x + x) + _f(1))
-    return near if abs(x) < _f(0.625) else far
-
-
-@inlined
-def _tanh64(x: Any) -> Any:
-    return math.tanh(x)
-
-
-def _tanh(x: Any) -> Any:
-    """To a few units in the last place."""
-    return math.tanh(x)
-
-
-@overload(_tanh)  # type: ignore[untyped-decorator]
-def _choose_tanh(x: Any) -> Any:
-    chosen = _tanh32 if x == types.float32 else _tanh64
-
-    def implementation(x: Any) -> Any:
-        return chosen(x)
-
-    return implementation
