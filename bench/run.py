@@ -67,7 +67,8 @@ def _run(options: argparse.Namespace, peers: list[str], threads: int) -> dict[st
     memory.keep()  # for all libraries alike
     benchmarks = _benchmarks(options)
     rows = _rows(benchmarks, options.only)
-    machine = timing.machine(["numpy", "numba", *(peer for peer in peers if peer in LIBRARIES)])
+    packages = ["numpy", "numba", *(peer for peer in peers if peer in LIBRARIES)]
+    machine = timing.machine([name for name in packages if importlib.util.find_spec(name) is not None])
     print(timing.describe(machine), flush=True)
     if (machine["load"] or 0) > machine["cores"] / 2:
         print("the machine is busy: libraries suffer from that unequally, and the ratios mean little", flush=True)
