@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -30,7 +31,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         memory.keep()
         with threads.limited():
-            return int(args.command(args))
+            code = int(args.command(args))
+            sys.stdout.flush()
+            return code
+    except BrokenPipeError:  # who was reading has seen enough, as in `minimeta kernels | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor is there anything to flush at exit
+        return 0
     except KeyboardInterrupt:
         print("minimeta: interrupted", file=sys.stderr)
         return INTERRUPTED

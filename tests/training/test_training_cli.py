@@ -339,3 +339,12 @@ def test_evaluation_requests_that_cannot_be_met(capsys, trained, tmp_path):
     assert "has shape" in refused(capsys, "evaluate", tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({**config, "future": 1}))
     assert "config.json: not a configuration this version reads" in refused(capsys, "evaluate", tmp_path)
+
+
+def test_a_reader_that_leaves_early_is_no_error():
+    command = [sys.executable, "-c", "import sys; from minimeta.cli import main; sys.exit(main())", "doctor"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
+        process.stdout.close()  # before the first line is written
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
