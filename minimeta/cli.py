@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # imported where used: --help answers at once
     from minimeta.experiment import Trial
     from minimeta.recipes import Recipe
 
-FAILED, REFUSED, INTERRUPTED = 1, 2, 130
+FAILED, REFUSED, INTERRUPTED, UNREAD = 1, 2, 130, 141  # the last two as a shell names SIGINT and SIGPIPE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return code
     except BrokenPipeError:  # who was reading has seen enough, as in `minimeta kernels | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor is there anything to flush at exit
-        return 0
+        return UNREAD
     except KeyboardInterrupt:
         print("minimeta: interrupted", file=sys.stderr)
         return INTERRUPTED

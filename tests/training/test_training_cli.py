@@ -341,10 +341,10 @@ def test_evaluation_requests_that_cannot_be_met(capsys, trained, tmp_path):
     assert "config.json: not a configuration this version reads" in refused(capsys, "evaluate", tmp_path)
 
 
-def test_a_reader_that_leaves_early_is_no_error():
+def test_a_reader_that_leaves_early_ends_the_command_without_a_message():
     command = [sys.executable, "-c", "import sys; from minimeta.cli import main; sys.exit(main())", "doctor"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
         process.stdout.close()  # before the first line is written
         assert process.stderr.read() == b""
-    assert process.returncode == 0
+    assert process.returncode == 141  # not success: a run would have been cut short
