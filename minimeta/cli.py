@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # imported where used: --help answers at once
     from minimeta.experiment import Trial
-    from minimeta.recipes import Recipe
+    from minimeta.recipe import Recipe
 
 FAILED, REFUSED, INTERRUPTED, UNREAD = 1, 2, 130, 141  # the last two as a shell names SIGINT and SIGPIPE
 
@@ -207,7 +207,8 @@ def _recipe(args: argparse.Namespace, folder: Path) -> Recipe:
     """The recipe of the learner, or when resuming the run's own, with what the command line says otherwise."""
     from minimeta.data import DataError, parse_split
     from minimeta.experiment import load_recipe
-    from minimeta.recipes import recipe_for, with_settings
+    from minimeta.recipe import with_settings
+    from minimeta.recipes import recipe_for
     from minimeta.run_folder import RunFolder
 
     if args.resume and RunFolder(folder).config.exists():

@@ -15,8 +15,9 @@ from minimeta.data import parse_split
 from minimeta.evaluation import OnDevice, Result, evaluate
 from minimeta.learners.base import Learner, Params
 from minimeta.progress import Progress
-from minimeta.recipes import Recipe, Source, from_record, source
+from minimeta.recipe import Recipe, from_record
 from minimeta.run_folder import RunFolder
+from minimeta.sources import Source, source
 from minimeta.training import Outcome, train
 
 Folder = str | PathLike[str]
@@ -64,21 +65,27 @@ class Trial:
     seed: int
     split: str | None
     rotations: str
+    size: int
+    channels: int
+    shuffle_support: bool
     backend: str = "numpy"
 
     def source(self, data_dir: Folder | None = None) -> Source:
         """The episodes. Raises DataError where the data cannot supply them."""
         return source(
             self.data, self.part, self.way, self.shot, self.query,
-            split=self.split, rotations=self.rotations, seed=self.seed, data_dir=data_dir,
+            split=self.split, rotations=self.rotations, size=self.size, channels=self.channels,
+            shuffle_support=self.shuffle_support, seed=self.seed, data_dir=data_dir,
         )  # fmt: skip
 
 
 def trial_of(recipe: Recipe, part: str = "test") -> Trial:
     """The test that ends a run by this recipe, or the same on another part of the data."""
+    learner = recipe.make_learner()
     return Trial(
         recipe.data, part, recipe.test_way, recipe.test_shot, recipe.test_query, recipe.test_episodes,
-        recipe.training.seed, recipe.split, recipe.rotations, recipe.backend,
+        recipe.training.seed, recipe.split, recipe.rotations, recipe.size, getattr(learner, "channels", 1),
+        learner.order_sensitive, recipe.backend,
     )  # fmt: skip
 
 
@@ -119,9 +126,7 @@ def run(
 
     Raises what `source` and `train` raise; all data is at hand and checked before training begins.
     """
-    seed = recipe.training.seed
-    options: dict[str, Any] = {"rotations": recipe.rotations, "seed": seed, "data_dir": data_dir}
-    training = source(recipe.data, "train", recipe.way, recipe.shot, recipe.query, split=recipe.split, **options)
+    training = replace(trial_of(recipe, "train"), way=recipe.way, shot=recipe.shot, query=recipe.query).source(data_dir)
     # where the data has chosen its split scheme itself, the whole run and its evaluation must keep to it
     recipe = replace(recipe, split=parse_split(training.split)[0])
     validation = replace(trial_of(recipe, "val"), query=recipe.query).source(data_dir)

@@ -9,7 +9,7 @@ Learners are frozen dataclasses of hyper-parameters; parameters and state are va
 from __future__ import annotations
 
 import operator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
@@ -39,7 +39,12 @@ class MetaGradient(NamedTuple):
 
 
 class Learner(Protocol):
-    """What every learner offers. Arrays have a leading task axis T, see `Episode`; tasks never influence each other."""
+    """What every learner offers. Arrays have a leading task axis T, see `Episode`; tasks never influence each other.
+
+    `order_sensitive` says that the order of the support set matters, so that episodes present it shuffled.
+    """
+
+    order_sensitive: ClassVar[bool] = False
 
     def init(self, rng: np.random.Generator) -> Params:
         """Fresh parameters, drawn on the host as float32 NumPy arrays."""

@@ -6,12 +6,13 @@ import json
 import numpy as np
 import pytest
 
-from minimeta import recipes, tree
+from minimeta import sources, tree
 from minimeta.data import glyphs
 from minimeta.experiment import load_model, run, trial_of
+from minimeta.recipe import Recipe
 from minimeta.training import Settings
 
-TINY = recipes.Recipe(
+TINY = Recipe(
     "prototypical", "omniglot", way=5, shot=1, query=2, test_query=2, test_episodes=4, hyper={"filters": 4},
     training=Settings(steps=2, validate_every=1, validation_episodes=2),
 )  # fmt: skip
@@ -22,11 +23,11 @@ def asked(monkeypatch):
     """The (part, split) of each loading; where no split is asked for, "lake" is chosen."""
     calls = []
 
-    def load(name, part, *, split=None, data_dir=None):
+    def load(name, part, *, split=None, size=None, data_dir=None):
         calls.append((part, split))
         return dataclasses.replace(glyphs.load(part, classes=8, size=16), split=f"{split or 'lake'}/{part}")
 
-    monkeypatch.setattr(recipes, "load", load)
+    monkeypatch.setattr(sources, "load", load)
     return calls
 
 

@@ -7,7 +7,9 @@ import pytest
 
 from minimeta import learners
 from minimeta.data import DataError
-from minimeta.recipes import RECIPES, TEST_KEYS, from_record, parse, recipe_for, source, with_settings
+from minimeta.recipe import RECIPE_KEYS, from_record, parse, with_settings
+from minimeta.recipes import RECIPES, recipe_for
+from minimeta.sources import source
 from minimeta.training import Settings
 
 
@@ -20,7 +22,7 @@ def test_records_come_back_whole(learner, data):
 
 
 def test_no_learner_has_a_field_that_is_also_a_training_setting():
-    settings = {field.name for field in dataclasses.fields(Settings)} | set(TEST_KEYS)
+    settings = {field.name for field in dataclasses.fields(Settings)} | set(RECIPE_KEYS)
     for name in learners.names():
         assert not settings & {field.name for field in dataclasses.fields(learners.make(name))}, name
 

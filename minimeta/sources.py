@@ -1,0 +1,56 @@
+"""Where episodes come from: data sets by name, and the stream of random numbers of each of their parts."""
+
+from __future__ import annotations
+
+from os import PathLike
+from typing import NamedTuple
+
+import numpy as np
+
+from minimeta.data import DataError, EpisodeSampler, SinusoidSampler, load
+from minimeta.evaluation import Episodes
+
+DATASETS = ("glyphs", "omniglot", "sinusoid")
+
+
+class Source(NamedTuple):
+    """Where a sampler's episodes come from: the sampler, and the split it reads, e.g. "vinyals/test"."""
+
+    episodes: Episodes
+    split: str
+
+
+def source(
+    data: str,
+    part: str,
+    way: int,
+    shot: int,
+    query: int,
+    *,
+    split: str | None = None,
+    rotations: str = "none",
+    size: int = 28,
+    channels: int = 1,
+    shuffle_support: bool = False,
+    seed: int = 0,
+    data_dir: str | PathLike[str] | None = None,
+) -> Source:
+    """The episodes of a part of a data set; train, val and test have streams of random numbers of their own.
+
+    The seed draws episodes, never the data's split, so that runs with different seeds can be compared and a model is
+    never tested on classes it was trained on. Raises DataError where the data cannot supply such episodes.
+
+    >>> episodes, split = source("glyphs", "val", way=5, shot=1, query=2)
+    >>> episodes.batch(0, 1).xq.shape, split
+    ((1, 10, 28, 28, 1), 'val')
+    """
+    stream = int(np.random.SeedSequence([seed, *part.encode()]).generate_state(1)[0])
+    if data == "sinusoid":
+        if split is not None:
+            raise DataError(f"sinusoid has no split schemes, got split={split!r}")
+        return Source(SinusoidSampler(shot, query, seed=stream), part)
+    dataset = load(data, part, split=split, size=size, data_dir=data_dir)
+    sampler = EpisodeSampler(
+        dataset, way, shot, query, rotations=rotations, shuffle_support=shuffle_support, seed=stream
+    )
+    return Source(sampler, dataset.split)
