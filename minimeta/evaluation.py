@@ -1,7 +1,8 @@
 """How good a learner is on fresh episodes: the mean over episodes and its 95 % interval.
 
-The interval is 1.96 s / sqrt(n), s the sample standard deviation over n episodes. Queries of one episode share their
-support set and are correlated, so episodes are counted, never queries.
+The interval is t s / sqrt(n), s the sample standard deviation over n episodes and t the 0.975 quantile of Student's t
+with n - 1 degrees of freedom. Queries of one episode share their support set and are correlated, so episodes are
+counted, never queries.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import cache
+from typing import Any, Protocol, Self
 
 import numpy as np
 
@@ -31,34 +33,75 @@ class Episodes(Protocol):
 
 @dataclass(frozen=True)
 class Result:
-    """The mean of a metric ("accuracy", or "mse" for regression) over `episodes` and half its 95 % interval.
+    """The mean of a metric ("accuracy", or "mse" for regression) over `episodes` and half its 95 % t-interval.
 
-    >>> result = Result("accuracy", 0.98125, 0.002, 600)
+    `bn_mode` says by which statistics the learner's batch norm normalised, None where it has none: batch statistics
+    tell a learner about the other queries, and its accuracy is not to be compared with one that sees each alone.
+
+    >>> result = Result("accuracy", 0.98125, 0.002, 600, "running")
     >>> print(result)
-    accuracy 98.12 % ± 0.20 % (95 % interval, 600 episodes)
+    batch norm running: accuracy 98.12 % ± 0.20 % (95 % t-interval, 600 episodes)
     >>> result.record()
-    {'accuracy': 0.98125, 'ci95': 0.002, 'episodes': 600}
+    {'accuracy': 0.98125, 'ci95': 0.002, 'episodes': 600, 'bn_mode': 'running'}
     """
 
     metric: str
     mean: float
     ci95: float
     episodes: int
+    bn_mode: str | None = None
+
+    @classmethod
+    def of(cls, metric: str, values: np.ndarray, learner: Learner) -> Self:
+        """The result of one value per episode [n], which `learner` achieved; ValueError for n < 2."""
+        bn_mode = getattr(learner, "batch_norm", None)
+        return cls(metric, float(values.mean()), half_interval(values), len(values), bn_mode)
 
     def improves_on(self, best: float | None) -> bool:
         """Whether this is strictly better than `best` (None: nothing yet)."""
         return best is None or (self.mean > best if HIGHER_IS_BETTER[self.metric] else self.mean < best)
 
     def record(self) -> dict[str, Any]:
-        """For JSON: the mean under the metric's name, ci95, episodes."""
-        return {self.metric: self.mean, "ci95": self.ci95, "episodes": self.episodes}
+        """For JSON: the mean under the metric's name, ci95, episodes, bn_mode."""
+        return {self.metric: self.mean, "ci95": self.ci95, "episodes": self.episodes, "bn_mode": self.bn_mode}
 
     def __str__(self) -> str:
+        mode = "" if self.bn_mode is None else f"batch norm {self.bn_mode}: "
         if self.metric == "accuracy":
             value = f"accuracy {100 * self.mean:.2f} % ± {100 * self.ci95:.2f} %"
         else:
             value = f"{self.metric} {self.mean:.4g} ± {self.ci95:.2g}"
-        return f"{value} (95 % interval, {self.episodes} episodes)"
+        return f"{mode}{value} (95 % t-interval, {self.episodes} episodes)"
+
+
+def half_interval(values: np.ndarray) -> float:
+    """Half the width of the 95 % t-interval of the mean of independent values [n]; ValueError for n < 2.
+
+    >>> round(half_interval(np.array([1.0, 2.0, 3.0])), 4)
+    2.4841
+    """
+    if len(values) < 2:
+        raise ValueError(f"episodes={len(values)}; an interval needs at least 2")
+    return float(t_quantile(len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
+
+
+@cache
+def t_quantile(degrees: int) -> float:
+    """The 0.975 quantile of Student's t with `degrees` >= 1 degrees of freedom, within 1e-8 up to a million of them.
+
+    >>> round(t_quantile(1), 6), round(t_quantile(599), 6)
+    (12.706205, 1.963932)
+    """
+    power = (degrees + 1) / 2
+    scale = math.exp(math.lgamma(power) - math.lgamma(degrees / 2)) / math.sqrt(math.pi * degrees)
+    nodes, weights = np.polynomial.legendre.leggauss(64)  # of -1..1; the density is smooth: no more digits to gain
+    t, step = 1.95, 1.0
+    # Newton from below, where it cannot overshoot: the distribution is concave
+    while step > 1e-12:
+        density = scale * (1 + (t * (1 + nodes) / 2) ** 2 / degrees) ** -power
+        step = (0.475 - t / 2 * weights @ density) / (scale * (1 + t**2 / degrees) ** -power)
+        t += step
+    return float(t)
 
 
 def evaluate(
@@ -70,19 +113,33 @@ def evaluate(
     batch: int | None = None,
     report: Callable[[int], None] | None = None,
 ) -> Result:
-    """The result over episodes 0 .. count-1, `batch` at a time (by default as many as are quick and fit in memory).
-
-    The batch changes speed, never the episodes. `report(done)` is called after each batch. Raises ValueError for
-    fewer than 2 episodes, which have no interval, for batch < 1, and for scores that are NaN.
-    """
+    """The result over episodes 0 .. count-1; arguments and errors as for `scores`, and ValueError for count < 2."""
     if count < 2:
         raise ValueError(f"evaluate: episodes={count}; an interval needs at least 2")
+    return Result.of(*scores(learner, params, episodes, count, batch=batch, report=report), learner)
+
+
+def scores(
+    learner: Learner,
+    params: Params,
+    episodes: Episodes,
+    count: int,
+    *,
+    batch: int | None = None,
+    report: Callable[[int], None] | None = None,
+) -> tuple[str, np.ndarray]:
+    """The metric's name and its value in each of the episodes 0 .. count-1 [count] float64.
+
+    They are computed `batch` at a time, by default as many as are quick and fit in memory: that changes speed, never
+    the episodes. `report(done)` is called after each batch. Raises ValueError for batch < 1, and for predictions that
+    are NaN.
+    """
     if batch is None:
         first = episodes.batch(0, 1)
         batch = max(1, EXAMPLES_AT_ONCE // (first.xs.shape[1] + first.xq.shape[1]))
     if batch < 1:
         raise ValueError(f"evaluate: batch={batch}; a batch holds at least one episode")
-    scores = np.empty(count)
+    values = np.empty(count)
     for start in range(0, count, batch):
         stop = min(start + batch, count)
         episode = episodes.batch(start, stop - start)
@@ -91,11 +148,10 @@ def evaluate(
         if np.isnan(predictions).any():
             raise ValueError(f"evaluate: predictions in episodes {start}..{stop - 1} are NaN")
         score = squared_error if episode.n_way == 0 else accuracy
-        scores[start:stop] = score(predictions, backend.asnumpy(episode.yq))
+        values[start:stop] = score(predictions, backend.asnumpy(episode.yq))
         if report is not None:
             report(stop)
-    metric = "mse" if episode.n_way == 0 else "accuracy"
-    return Result(metric, float(scores.mean()), float(1.96 * scores.std(ddof=1) / math.sqrt(count)), count)
+    return "mse" if episode.n_way == 0 else "accuracy", values
 
 
 def squared_error(predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:

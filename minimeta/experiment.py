@@ -12,12 +12,13 @@ import numpy as np
 from minimeta import backend, checkpoint, curve, doctor
 from minimeta.checkpoint import CheckpointError
 from minimeta.data import parse_split
-from minimeta.evaluation import OnDevice, Result, evaluate
+from minimeta.data.lake_runs import WAY, LakeRuns
+from minimeta.evaluation import OnDevice, Result, evaluate, scores
 from minimeta.learners.base import Learner, Params
 from minimeta.progress import Progress
 from minimeta.recipe import Recipe, from_record
 from minimeta.run_folder import RunFolder
-from minimeta.sources import Source, source
+from minimeta.sources import AUGMENTATIONS, Source, source
 from minimeta.training import Outcome, train
 
 Folder = str | PathLike[str]
@@ -84,8 +85,8 @@ def trial_of(recipe: Recipe, part: str = "test") -> Trial:
     learner = recipe.make_learner()
     return Trial(
         recipe.data, part, recipe.test_way, recipe.test_shot, recipe.test_query, recipe.test_episodes,
-        recipe.training.seed, recipe.split, recipe.rotations, recipe.size, getattr(learner, "channels", 1),
-        learner.order_sensitive, recipe.backend,
+        recipe.training.seed, recipe.split, recipe.rotations, getattr(learner, "size", 28),
+        getattr(learner, "channels", 1), learner.order_sensitive, recipe.backend,
     )  # fmt: skip
 
 
@@ -107,9 +108,32 @@ def assess(learner: Learner, params: Params, trial: Trial, drawn: Source) -> tup
         "data": trial.data,
         "split": drawn.split,
         "rotations": trial.rotations,
-        "bn_mode": getattr(learner, "batch_norm", None),
         "seed": trial.seed,
         "backend": trial.backend,
+    }
+    return result, record
+
+
+def assess_lake(model: Model, runs: Folder, device: str) -> tuple[Result, dict[str, Any]]:
+    """The result of a model on Lake's one-shot runs in a zip file or folder, and the record of it for JSON.
+
+    Raises DataError for damaged runs, ValueError for a model of images in colour.
+    """
+    learner, params, recipe = model
+    trial = trial_of(recipe)
+    if trial.channels != 1:
+        raise ValueError(f"{recipe.learner}: channels={trial.channels}; drawings of Lake's runs have 1")
+    episodes = LakeRuns(runs, trial.size, shuffle_support=trial.shuffle_support)
+    metric, values = scores(learner, backend.to_device(params, device), OnDevice(episodes, device), len(episodes))
+    result = Result.of(metric, values, learner)
+    record = {
+        **result.record(),
+        "error_by_run": (1 - values).tolist(),
+        "way": WAY,
+        "shot": 1,
+        "query": 1,
+        "data": "lake runs",
+        "backend": device,
     }
     return result, record
 
@@ -133,8 +157,9 @@ def run(
     trial = trial_of(recipe)
     drawn = trial.source(data_dir)
     learner = recipe.make_learner()
+    episodes = AUGMENTATIONS[recipe.augmentation](training.episodes, recipe.training.seed)
     outcome = train(
-        learner, training.episodes, validation.episodes, recipe.training, folder,
+        learner, episodes, validation.episodes, recipe.training, folder,
         config=recipe.record(), resume=resume, device=recipe.backend,
     )  # fmt: skip
     result, record = assess(learner, outcome.params, trial, drawn)
@@ -152,7 +177,7 @@ def run(
     }
     checkpoint.write_json(files.results, {**record, **about})
     try:
-        curve.draw(files.records(), files.curve, f"{recipe.learner} on {recipe.data}: test {result}")
+        curve.draw(files.records(), files.curve, f"{recipe.learner} on {recipe.data}: test, {result}")
     except ImportError as error:
         say(f"no curve.png: {error}")
     return result, outcome

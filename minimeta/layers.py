@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 
 from minimeta import ops, tree
+from minimeta.autodiff import stop_gradient
 
 Params = dict[str, Any]
+
+EPS = 1e-5  # of batch norm, added to the variance
 
 
 def uniform(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int) -> np.ndarray:
@@ -30,20 +33,52 @@ def conv_block_init(rng: np.random.Generator, inputs: int, filters: int) -> Para
     }
 
 
-def conv_block(params: Params, x: Any, running: Params | None = None) -> tuple[Any, Params]:
-    """Convolution 3x3, batch norm, ReLU, max-pool 2x2 (floor): [T, B, H, W, C] -> [T, B, H // 2, W // 2, filters].
+def conv_block(
+    params: Params, x: Any, statistics: Params | None = None, *, padding: int = 1, pool: bool = True
+) -> tuple[Any, Params]:
+    """Convolution 3x3, batch norm, ReLU and with `pool` max-pool 2x2 (floor): [T, B, H, W, C] -> [T, B, h, w, filters].
 
-    `running` gives fixed statistics {"mean", "var"} [filters]; without it each task's batch is normalised by its own.
-    Also returns the statistics of the batch (variance unbiased, both averaged over tasks), or `running` itself.
+    `statistics` to normalise by are {"mean", "var"} [filters], or [T, filters] per task; without them each task's batch
+    is normalised by its own. Also returns the statistics: those given, or the batch's [T, filters], variance unbiased.
     """
-    if running is None:
-        pooled, batch = ops.conv_block(x, params["w"], params["gamma"], params["beta"])
-        n = math.prod(x.shape[1:4])
-        return pooled, {"mean": batch["mean"].mean(0), "var": batch["var"].mean(0) * (n / max(n - 1, 1))}
-    y = ops.conv2d(x, params["w"], padding=1)
-    y = ops.batch_norm(y, _per_task(params["gamma"]), _per_task(params["beta"]), running["mean"], running["var"])
-    # ReLU after pooling is the same function as before it, on a quarter of the values
-    return ops.relu(ops.max_pool2d(y)), running
+    if statistics is not None:
+        scale, shift = _affine(params, statistics)
+        # convolution is linear: scaling its few weights scales its many results
+        return _relu_pool(ops.conv2d(x, params["w"] * scale, padding=padding), shift, pool), statistics
+    if padding == 1 and pool:
+        pooled, batch = ops.conv_block(x, params["w"], params["gamma"], params["beta"], EPS)
+        return pooled, _unbiased(batch, math.prod(x.shape[1:4]))
+    return norm_block(params, ops.conv2d(x, params["w"], padding=padding), pool=pool)
+
+
+def norm_block(params: Params, maps: Any, statistics: Params | None = None, *, pool: bool = True) -> tuple[Any, Params]:
+    """What follows the convolution in a `conv_block`, on its result [T, B, H, W, C]."""
+    if statistics is not None:
+        scale, shift = _affine(params, statistics)
+        return _relu_pool(maps * scale, shift, pool), statistics
+    gamma, beta, values = params["gamma"], params["beta"], math.prod(maps.shape[1:4])
+    if pool:
+        pooled, batch = ops.batch_norm_relu_max_pool2d(maps, gamma, beta, EPS)
+        return pooled, _unbiased(batch, values)
+    mean, var = (statistic(maps, axis=(1, 2, 3), keepdims=True) for statistic in (ops.mean, ops.var))
+    y = ops.relu(ops.batch_norm(maps, _per_task(gamma), _per_task(beta), mean, var, eps=EPS))
+    batch = {"mean": stop_gradient(mean)[:, 0, 0, 0], "var": stop_gradient(var)[:, 0, 0, 0]}
+    return y, _unbiased(batch, values)
+
+
+def _affine(params: Params, statistics: Params) -> tuple[Any, Any]:
+    """Batch norm by given statistics as a factor and a term per channel."""
+    scale = params["gamma"] / ops.sqrt(statistics["var"] + EPS)
+    return _per_task(scale), _per_task(params["beta"] - statistics["mean"] * scale)
+
+
+def _relu_pool(maps: Any, shift: Any, pool: bool) -> Any:
+    # the maximum of a window stays it under shift and ReLU, which then have a quarter of the values to treat
+    return ops.relu((ops.max_pool2d(maps) if pool else maps) + shift)
+
+
+def _unbiased(batch: Params, values: int) -> Params:
+    return {"mean": batch["mean"], "var": batch["var"] * (values / max(values - 1, 1))}
 
 
 def _per_task(weights: Any) -> Any:
@@ -57,24 +92,44 @@ def conv_net_init(rng: np.random.Generator, channels: int = 1, filters: int = 64
     return {f"conv{i + 1}": conv_block_init(rng, sizes[i], sizes[i + 1]) for i in range(blocks)}
 
 
-def conv_net(params: Params, x: Any, running: Params | None = None) -> tuple[Any, Params]:
+def conv_net(params: Params, x: Any, statistics: Params | None = None) -> tuple[Any, Params]:
     """Conv blocks one after another, flattened: [T, B, H, W, C] -> ([T, B, D], statistics by block).
 
-    28x28 images give D = filters with 4 blocks (28, 14, 7, 3, 1).
+    28x28 images give D = filters with 4 blocks (28, 14, 7, 3, 1). `statistics` by block as for `conv_block`.
     """
-    statistics = {}
+    found = {}
     for name, block in params.items():
-        x, statistics[name] = conv_block(block, x, None if running is None else running[name])
-    return x.reshape(*x.shape[:2], -1), statistics
+        x, found[name] = conv_block(block, x, None if statistics is None else statistics[name])
+    return x.reshape(*x.shape[:2], -1), found
+
+
+def conv_net_size(size: int, channels: int = 1, filters: int = 64, blocks: int = 4) -> int:
+    """The number D of features that `conv_net` makes of an image of `size` x `size` pixels.
+
+    >>> conv_net_size(28), conv_net_size(84), conv_net_size(28, blocks=0)
+    (64, 1600, 784)
+    """
+    return (size >> blocks) ** 2 * (filters if blocks else channels)
+
+
+def linear_init(rng: np.random.Generator, inputs: int, outputs: int) -> Params:
+    """Weights [inputs, outputs] and biases [outputs] of x @ w + b."""
+    return {"w": uniform(rng, (inputs, outputs), inputs), "b": uniform(rng, (outputs,), inputs)}
+
+
+def linear(params: Params, x: Any) -> Any:
+    """x @ w + b on the last axis: [..., inputs] -> [..., outputs]."""
+    return x @ params["w"] + params["b"]
 
 
 def running_init(params: Params) -> Params:
-    """Running statistics of a `conv_net` before training: mean 0, variance 1."""
+    """Running statistics before training, of each layer in `params` that has a batch norm: mean 0, variance 1."""
     fresh = {"mean": np.zeros_like, "var": np.ones_like}
-    return {name: {key: like(block["beta"]) for key, like in fresh.items()} for name, block in params.items()}
+    norms = {name: layer["beta"] for name, layer in params.items() if "beta" in layer}
+    return {name: {key: like(beta) for key, like in fresh.items()} for name, beta in norms.items()}
 
 
 def running_update(running: Params, statistics: Params, rate: float = 0.1) -> Params:
-    """Exponential averages: (1 - rate) * running + rate * statistics."""
-    averages: Params = tree.map(lambda old, new: old * (1 - rate) + new * rate, running, statistics)
+    """Exponential averages: (1 - rate) * running + rate * statistics [T, C], the latter averaged over the tasks."""
+    averages: Params = tree.map(lambda old, new: old * (1 - rate) + new.mean(0) * rate, running, statistics)
     return averages

@@ -10,9 +10,8 @@ from typing import Any
 
 from minimeta import learners
 from minimeta.learners.base import Learner
+from minimeta.sources import AUGMENTATIONS
 from minimeta.training import Settings
-
-AUGMENTATIONS = ("none", "affine")
 
 
 @dataclass(frozen=True)
@@ -21,8 +20,8 @@ class Recipe:
 
     Training episodes are `way`-way `shot`-shot with `query` queries per class. Validation and test episodes are
     `test_way`-way `test_shot`-shot, with `query` queries in validation and `test_query` in test. `split` is a scheme
-    of the data set, None where it has none. Images have `size` x `size` pixels; those of the training are distorted by
-    random affine maps if `augmentation` is "affine".
+    of the data set, None where it has none. Images have the size the learner says; those
+    of the training are distorted by random affine maps if `augmentation` is "affine".
     """
 
     learner: str
@@ -36,7 +35,6 @@ class Recipe:
     test_episodes: int = 600
     split: str | None = None
     rotations: str = "none"
-    size: int = 28
     augmentation: str = "none"
     backend: str = "numpy"
     hyper: dict[str, Any] = field(default_factory=dict)
@@ -68,7 +66,7 @@ def from_record(record: Mapping[str, Any]) -> Recipe:
 
 
 #: What `with_settings` takes beside the fields of the learner and of `Settings`.
-RECIPE_KEYS = {"test_query": int, "test_episodes": int, "size": int, "augmentation": str}
+RECIPE_KEYS = {"test_query": int, "test_episodes": int, "augmentation": str}
 
 
 def with_settings(recipe: Recipe, assignments: list[str]) -> Recipe:

@@ -1,16 +1,26 @@
-"""Where episodes come from: data sets by name, and the stream of random numbers of each of their parts."""
+"""Where episodes come from: data sets by name or folder, and the stream of random numbers of each of their parts."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from os import PathLike
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from minimeta.data import DataError, EpisodeSampler, SinusoidSampler, load
+from minimeta.data.augmentation import Affine
 from minimeta.evaluation import Episodes
 
 DATASETS = ("glyphs", "omniglot", "sinusoid")
+INK = ("glyphs", "omniglot")  # drawings, ink = 1 on paper = 0
+
+#: What may be done to the episodes of a training, given them and a seed.
+AUGMENTATIONS: dict[str, Callable[[Episodes, int], Episodes]] = {
+    "none": lambda episodes, seed: episodes,
+    "affine": Affine,
+}
 
 
 class Source(NamedTuple):
@@ -18,6 +28,17 @@ class Source(NamedTuple):
 
     episodes: Episodes
     split: str
+
+
+def check(data: str) -> None:
+    """Raises ValueError unless `data` is the name of a data set or a folder.
+
+    >>> check("mnist")
+    Traceback (most recent call last):
+    ValueError: unknown data 'mnist'; choose from glyphs, omniglot, sinusoid, or name a folder of class folders
+    """
+    if data not in DATASETS and not Path(data).is_dir():
+        raise ValueError(f"unknown data {data!r}; choose from {', '.join(DATASETS)}, or name a folder of class folders")
 
 
 def source(
@@ -37,6 +58,7 @@ def source(
 ) -> Source:
     """The episodes of a part of a data set; train, val and test have streams of random numbers of their own.
 
+    `data` is one of DATASETS or a folder of images (`minimeta.data.load`), `size` and `channels` are of images.
     The seed draws episodes, never the data's split, so that runs with different seeds can be compared and a model is
     never tested on classes it was trained on. Raises DataError where the data cannot supply such episodes.
 
@@ -49,7 +71,7 @@ def source(
         if split is not None:
             raise DataError(f"sinusoid has no split schemes, got split={split!r}")
         return Source(SinusoidSampler(shot, query, seed=stream), part)
-    dataset = load(data, part, split=split, size=size, data_dir=data_dir)
+    dataset = load(data, part, split=split, size=size, channels=channels, data_dir=data_dir)
     sampler = EpisodeSampler(
         dataset, way, shot, query, rotations=rotations, shuffle_support=shuffle_support, seed=stream
     )

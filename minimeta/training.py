@@ -231,7 +231,7 @@ class _Loop:
         state = replace(state, seconds=time.monotonic() - self.started)
         self.folder.append({**score, "best_step": state.best_step, "seconds": state.seconds})
         self.save(state)
-        progress.note(f"step {state.step}: validation {result}{', the best' if state.best_step == state.step else ''}")
+        progress.note(f"step {state.step}: validation, {result}{', the best' if state.best_step == state.step else ''}")
         return state
 
 

@@ -3,17 +3,15 @@
 Limits are far above what Omniglot needs (32,460 drawings of at most 522 bytes) and far below what would hurt.
 """
 
-import os
 import re
-import stat
 import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 from minimeta.data.errors import DataError
+from minimeta.data.files import children, is_debris, read_bounded, read_file
 
 MEMBERS = 50_000
 MEMBER_BYTES = 64 * 1024
@@ -55,43 +53,22 @@ def _zip_members(source: Path) -> Iterator[tuple[str, bytes]]:
             name = entry.filename
             if "\\" in name or re.match(r"/|[A-Za-z]:", name) or ".." in name.split("/"):
                 raise DataError(f"{source}: member path {name!r} leads outside the archive")
-            if entry.is_dir() or _is_debris(name):
+            if entry.is_dir() or is_debris(name):
                 continue
             if entry.file_size > RATIO * max(entry.compress_size, 1):
                 raise DataError(f"{source}: member {name!r} claims {entry.file_size} bytes from {entry.compress_size}")
             with archive.open(entry) as file:
-                yield name, _read_bounded(file, f"{source}: member {name!r}")
+                yield name, read_bounded(file, MEMBER_BYTES, f"{source}: member {name!r}")
 
 
 def _folder_members(source: Path) -> Iterator[tuple[str, bytes]]:
-    home = source.resolve()
-    for folder, subfolders, files in os.walk(source, onerror=_raise):
-        for name in subfolders + files:
-            path = Path(folder, name)
-            if path.is_symlink() and not path.resolve().is_relative_to(home):
-                raise DataError(f"{path}: leads outside {source}")
-        for name in files:
-            path = Path(folder, name)
-            member = path.relative_to(source.parent).as_posix()
-            if _is_debris(member):
-                continue
-            # opening a named pipe would wait for ever
-            if not stat.S_ISREG(path.stat().st_mode):
-                raise DataError(f"{path}: not a regular file")
-            with path.open("rb") as file:
-                yield member, _read_bounded(file, str(path))
+    for path in _files(source, source):
+        yield path.relative_to(source.parent).as_posix(), read_file(path, MEMBER_BYTES)
 
 
-def _raise(error: OSError) -> None:
-    raise error
-
-
-def _is_debris(name: str) -> bool:
-    return name.startswith("__MACOSX/") or name.rsplit("/", 1)[-1] in (".DS_Store", "Thumbs.db", "desktop.ini")
-
-
-def _read_bounded(file: IO[bytes], label: str) -> bytes:
-    content = file.read(MEMBER_BYTES + 1)
-    if len(content) > MEMBER_BYTES:
-        raise DataError(f"{label}: larger than {MEMBER_BYTES} bytes")
-    return content
+def _files(folder: Path, home: Path) -> Iterator[Path]:
+    for path in children(folder, home):
+        if path.is_dir():
+            yield from _files(path, home)
+        else:
+            yield path

@@ -55,7 +55,7 @@ def read_drawings(source: Path, archive: Archive) -> tuple[tuple[str, ...], np.n
             raise DataError(f"{source}: {character} has {count} drawings, expected {DRAWINGS}")
     ink = np.empty((len(matches), SIDE, SIDE), bool)
     for i, name in enumerate(matches):
-        ink[i] = _decode(members[name], f"{source}: {name}")
+        ink[i] = decode(members[name], f"{source}: {name}")
     digest = content_digest(list(matches), ink)
     if digest != archive.digest:
         raise DataError(f"{source}: names or pixels are not those published (SHA-256 {digest}, not {archive.digest})")
@@ -89,7 +89,7 @@ def resize(ink: np.ndarray, size: int) -> np.ndarray:
     return resized.reshape(*ink.shape[:2], size, size)
 
 
-def _decode(content: bytes, label: str) -> np.ndarray:
+def decode(content: bytes, label: str) -> np.ndarray:
     """Ink bool [SIDE, SIDE] of a black and white PNG file; dark is ink."""
     image = require("PIL.Image", "Pillow", "decoding drawings")
     # the header first: a decoder would make room for whatever size it claims

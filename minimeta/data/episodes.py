@@ -37,12 +37,14 @@ class Episode(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ImageClasses:
-    """Images grouped by class: `images` [classes, drawings, H, W, C], uint8 0..255 or float32 0..1, ink = 1.
+    """Images grouped by class: `images` [classes, drawings, H, W, C], uint8 0..255 or float32 0..1.
 
-    `names` has one entry per class, and so has `groups` (the alphabet of a character) where classes are grouped.
+    Drawings have ink = 1. `names` has one entry per class, and so has `groups` (the alphabet of a character) where
+    classes are grouped.
+    Where classes differ in size, `counts` says how many images each has: the first ones, what follows is padding.
     Raises DataError where shapes, dtype or counts disagree.
 
-    >>> blank = ImageClasses("blank", "all", np.zeros((3, 5, 8, 8, 1), np.uint8), ("a", "b", "c"))
+    >>> blank = ImageClasses("blank", "all", np.zeros((3, 5, 8, 8, 1), np.uint8), ("a", "b", "c"), counts=(5, 2, 4))
     >>> len(blank), blank.drawings
     (3, 5)
     """
@@ -52,22 +54,26 @@ class ImageClasses:
     images: np.ndarray
     names: tuple[str, ...]
     groups: tuple[str, ...] | None = None
+    counts: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.images.ndim != 5:
             raise DataError(f"{self.name}: images need shape [classes, drawings, H, W, C], got {self.images.shape}")
         if self.images.dtype not in (np.uint8, np.float32):
             raise DataError(f"{self.name}: images need dtype uint8 or float32, got {self.images.dtype}")
-        for label, entries in (("names", self.names), ("groups", self.groups)):
+        for label, entries in (("names", self.names), ("groups", self.groups), ("counts", self.counts)):
             if entries is not None and len(entries) != len(self.images):
                 raise DataError(f"{self.name}: {len(entries)} {label} for {len(self.images)} classes")
+        for name, count in zip(self.names, self.counts or (), strict=False):
+            if not 0 <= count <= self.drawings:
+                raise DataError(f"{self.name}: class {name!r} cannot have {count} of {self.drawings} images")
 
     def __len__(self) -> int:
         return len(self.images)
 
     @property
     def drawings(self) -> int:
-        """Images per class."""
+        """Images per class, in the largest."""
         return int(self.images.shape[1])
 
 
@@ -111,10 +117,12 @@ class EpisodeSampler:
         classes = len(dataset) * (4 if rotations == "fixed_classes" else 1)
         if way > classes:
             raise DataError(f"{way}-way needs {way} classes, split '{dataset.split}' has {classes}")
-        if shot + query > dataset.drawings:
+        counts = np.array(dataset.counts or (dataset.drawings,) * len(dataset))
+        fewest = counts.argmin()
+        if shot + query > counts[fewest]:
             raise DataError(
                 f"{shot}-shot with {query} queries needs {shot + query} drawings per class, "
-                f"split '{dataset.split}' has {dataset.drawings}"
+                f"split '{dataset.split}' has {counts[fewest]} of class {dataset.names[fewest]!r}"
             )
         height, width = dataset.images.shape[2:4]
         if rotations != "none" and height != width:
@@ -127,6 +135,7 @@ class EpisodeSampler:
         self.shuffle_support = shuffle_support
         self.seed = seed
         self.classes = classes
+        self.counts = counts
 
     def batch(self, first: int, tasks: int) -> Episode:
         """Episodes number first .. first+tasks-1, the same in any chunking; DataError for first < 0 or tasks < 1."""
@@ -158,7 +167,9 @@ class EpisodeSampler:
             turns = rng.integers(4, size=self.way)
         elif self.rotations == "per_episode":
             turns[:] = rng.integers(4)
-        drawings = rng.random((self.way, self.dataset.drawings)).argsort(axis=1)[:, : self.shot + self.query]
+        lots = rng.random((self.way, self.dataset.drawings))
+        lots[np.arange(self.dataset.drawings) >= self.counts[characters, None]] = 1  # padding comes last
+        drawings = lots.argsort(axis=1)[:, : self.shot + self.query]
         return characters, turns, drawings, rng.permutation(self.way * self.shot)
 
 

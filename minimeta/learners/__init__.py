@@ -8,7 +8,12 @@ from dataclasses import fields
 from minimeta.learners.base import Learner
 
 _LEARNERS = {
+    "siamese": ("minimeta.learners.metric_based.siamese", "Siamese"),
+    "matching": ("minimeta.learners.metric_based.matching", "Matching"),
+    "matching-fce": ("minimeta.learners.metric_based.matching_fce", "MatchingFCE"),
+    "relation": ("minimeta.learners.metric_based.relation", "Relation"),
     "prototypical": ("minimeta.learners.metric_based.prototypical", "Prototypical"),
+    "kernel": ("minimeta.learners.metric_based.kernel_classifier", "KernelClassifier"),
 }
 
 
@@ -25,7 +30,7 @@ def make(name: str, **hyper: object) -> Learner:
     """Build a learner by name with its hyper-parameters; raises ValueError for a name or hyper-parameter it has not.
 
     >>> make("prototypical", filters=32)
-    Prototypical(channels=1, filters=32, blocks=4, batch_norm='running')
+    Prototypical(size=28, channels=1, filters=32, blocks=4, batch_norm='running', ...)
     """
     if name not in _LEARNERS:
         raise ValueError(f"unknown learner {name!r}; choose one of {', '.join(_LEARNERS)}")

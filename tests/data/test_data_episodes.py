@@ -10,14 +10,14 @@ from minimeta.data import ROTATIONS, DataError, EpisodeSampler, ImageClasses
 CLASSES, DRAWINGS = 12, 10
 
 
-def tell_tale(side=4, dtype=np.uint8):
+def tell_tale(side=4, dtype=np.uint8, counts=None):
     """Images that tell who they are: corner pixels (class, drawing), the other corner marks the rotation."""
     images = np.zeros((CLASSES, DRAWINGS, side, side, 1), np.uint8)
     images[..., 0, 0, 0] = 100 + np.arange(CLASSES)[:, None]
     images[..., 1, 1, 0] = 1 + np.arange(DRAWINGS)
     if dtype == np.float32:
         images = images * np.float32(1 / 255)
-    return ImageClasses("tell-tale", "toy/test", images, tuple(map(str, range(CLASSES))))
+    return ImageClasses("tell-tale", "toy/test", images, tuple(map(str, range(CLASSES))), counts=counts)
 
 
 def read(images):
@@ -31,12 +31,14 @@ def read(images):
 
 @st.composite
 def samplers(draw, rotations=None):
-    shot = draw(st.integers(1, DRAWINGS - 1))
+    counts = draw(st.none() | st.tuples(*[st.integers(2, DRAWINGS)] * CLASSES))
+    fewest = min(counts or [DRAWINGS])
+    shot = draw(st.integers(1, fewest - 1))
     return EpisodeSampler(
-        tell_tale(dtype=draw(st.sampled_from([np.uint8, np.float32]))),
+        tell_tale(dtype=draw(st.sampled_from([np.uint8, np.float32])), counts=counts),
         way=draw(st.integers(2, CLASSES)),
         shot=shot,
-        query=draw(st.integers(1, DRAWINGS - shot)),
+        query=draw(st.integers(1, fewest - shot)),
         rotations=rotations or draw(st.sampled_from(ROTATIONS)),
         shuffle_support=draw(st.booleans()),
         seed=draw(st.integers(0, 2**70)),
@@ -80,6 +82,28 @@ def test_one_label_is_one_class_and_drawings_never_repeat(sampler, first):
         assert owner.setdefault(label, who) == who
     assert len(set(owner.values())) == n_way
     assert len(set(zip(y, drawing, strict=True))) == len(y)
+
+
+@given(samplers(), st.integers(0, 1000))
+def test_padding_is_never_drawn(sampler, first):
+    xs, _, xq, _, _ = sampler.batch(first, 2)
+    kind, drawing, _ = read(np.concatenate([xs, xq], axis=1))
+    assert (drawing < sampler.counts[kind]).all()
+
+
+def test_every_image_of_a_small_and_of_a_large_class_comes_up_as_often():
+    counts = (3, DRAWINGS) * (CLASSES // 2)
+    kind, drawing, _ = read(EpisodeSampler(tell_tale(counts=counts), CLASSES, 1, 2).batch(0, 500).xq)
+    for number, count in enumerate(counts):
+        expected = 2 * 500 / count
+        shown = np.bincount(drawing[kind == number], minlength=count)
+        assert len(shown) == count
+        assert (np.abs(shown - expected) < 5 * np.sqrt(expected)).all()
+
+
+def test_counts_that_are_all_alike_change_nothing():
+    one, other = (EpisodeSampler(tell_tale(counts=c), 5, 2, 3).batch(0, 4) for c in (None, (DRAWINGS,) * CLASSES))
+    assert same(one[:4], other[:4])
 
 
 @given(samplers(), st.integers(0, 1000))
@@ -181,6 +205,26 @@ def test_the_dataset_is_not_written_to():
 def test_impossible_samplers_are_refused(options, message):
     with pytest.raises(DataError, match=message):
         EpisodeSampler(tell_tale(), **{"way": 5, "shot": 1, "query": 5} | options)
+
+
+def test_the_class_that_is_too_small_is_named():
+    counts = tuple(DRAWINGS - (k == 7) for k in range(CLASSES))
+    with pytest.raises(DataError, match="needs 10 drawings per class, split 'toy/test' has 9 of class '7'"):
+        EpisodeSampler(tell_tale(counts=counts), 5, 1, 9)
+    EpisodeSampler(tell_tale(counts=counts), 5, 1, 8)
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ((2, 3), "2 counts for 3 classes"),
+        ((2, 5, 1), "'b' cannot have 5 of 4"),
+        ((2, 3, -1), "'c' cannot have -1 of 4"),
+    ],
+)
+def test_impossible_counts_are_refused(counts, message):
+    with pytest.raises(DataError, match=message):
+        ImageClasses("bad", "all", np.zeros((3, 4, 8, 8, 1), np.uint8), ("a", "b", "c"), counts=counts)
 
 
 def test_rotations_need_square_images():

@@ -18,6 +18,8 @@ KERNELS = Path(importlib.util.find_spec("minimeta_kernels").origin).parent
 
 ENGINE = ("minimeta.autodiff", "minimeta.backend", "minimeta.tree")
 MODEL = ("minimeta.ops", "minimeta.layers", "minimeta.optim", *ENGINE)
+LEARNER = ("minimeta.learners.base", "minimeta.data.episodes", *MODEL)
+METRIC_BASED = (*(f"minimeta.learners.metric_based.{name}" for name in ("base", "labels", "similarity")), *LEARNER)
 
 #: What a module may import of ours; the longest matching name decides. Modules without an entry are the outer shell
 #: (training, evaluation, command line, checks): they may import anything but what FORBIDDEN says.
@@ -30,11 +32,13 @@ ALLOWED = {
     "minimeta.layers": ("minimeta.ops", *ENGINE),
     "minimeta.optim": ("minimeta.ops", *ENGINE),
     "minimeta.data": ("minimeta.data",),
-    "minimeta.learners": ("minimeta.learners.base", "minimeta.data.episodes", *MODEL),
+    "minimeta.learners": LEARNER,
+    "minimeta.learners.metric_based": METRIC_BASED,
+    "minimeta.learners.metric_based.matching_fce": ("minimeta.learners.metric_based.matching", *METRIC_BASED),
     "minimeta_kernels": ("minimeta_kernels",),
 }
 
-#: The families of learners: found by name at run time, imported by nobody.
+#: The families of learners: found by name at run time, imported by nobody else.
 LEARNERS = tuple(f"minimeta.learners.{path.name}" for path in (PACKAGE / "learners").iterdir() if path.is_dir())
 FORBIDDEN = ("minimeta.inspect", "minimeta.testing", *LEARNERS)
 MAY_IMPORT_FORBIDDEN = ("minimeta.inspect", "minimeta.testing", "minimeta.cli")
@@ -104,7 +108,7 @@ def faults(found: Import) -> Iterator[str]:
     rule = max((name for name in ALLOWED if within(found.importer, (name,))), key=len, default=None)
     if rule is not None and not within(found.imported, ALLOWED[rule]):
         yield f"{found}: {rule} may import {', '.join(ALLOWED[rule]) or 'nothing'}"
-    own = within(found.importer, (found.imported,))  # a package's own modules
+    own = any(within(found.importer, (name,)) and within(found.imported, (name,)) for name in FORBIDDEN)
     if within(found.imported, FORBIDDEN) and not own and not within(found.importer, MAY_IMPORT_FORBIDDEN):
         yield f"{found}, which nobody may"
 

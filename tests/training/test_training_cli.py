@@ -8,12 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from minimeta import backend, doctor
 from minimeta.cli import main
+from minimeta.recipe import from_record
+from minimeta.recipes import RECIPES, NamedRecipe
 from minimeta_kernels import launch, registry, warmup
 
 ROOT = Path(__file__).parents[2]
@@ -61,7 +64,7 @@ def test_help_is_quick(tmp_path):
     done = minimeta(tmp_path, "--help")
     print(f"minimeta --help: {time.perf_counter() - began:.2f} s")
     assert done.returncode == 0
-    assert re.search(r"train .*evaluate .*kernels .*doctor ", done.stdout, re.DOTALL)
+    assert re.search(r"train .*evaluate .*predict .*recipes .*kernels .*doctor ", done.stdout, re.DOTALL)
     loaded = "import sys, minimeta.cli; print(*{'minimeta.training', 'matplotlib', 'tqdm'}.intersection(sys.modules))"
     done = subprocess.run([sys.executable, "-c", loaded], env=environment(), capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
@@ -70,7 +73,9 @@ def test_help_is_quick(tmp_path):
 def test_train_without_a_learner_is_the_main_job(trained):
     folder, done = trained
     run = folder / "runs/prototypical-glyphs"
-    assert re.search(r"test 5-way 1-shot: accuracy \d+\.\d+ % ± \d+\.\d+ %", done.stdout)
+    accuracy = r"test 5-way 1-shot, batch norm running: accuracy \d+\.\d+ % ± \d+\.\d+ %"
+    assert re.search(rf"{accuracy} \(95 % t-interval, 20 episodes\)", done.stdout)
+    assert re.search(r"step 4: validation.* batch norm running: accuracy", done.stderr)
     assert str(Path("runs/prototypical-glyphs")) in done.stdout
     results = json.loads((run / "results.json").read_text())
     expected = {"episodes": 20, "way": 5, "shot": 1, "query": 3, "data": "glyphs", "split": "test", "seed": 0,
@@ -98,11 +103,49 @@ def test_evaluate_takes_other_episodes(trained, capsys):
     options = ["--way", "7", "--shot", "2", "--query", "1", "--episodes", "5", "--seed", "3", "--split", "val"]
     assert main(["evaluate", run, *options, "--rotations", "per_episode", "--batch-norm", "batch", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
+    for mode in ("support+1", "episode"):
+        assert main(["evaluate", run, "--episodes", "2", "--batch-norm", mode]) == 0
+        assert f"5-way 1-shot, test, batch norm {mode}: accuracy" in capsys.readouterr().out
     expected = {"way": 7, "shot": 2, "query": 1, "episodes": 5, "seed": 3, "split": "val", "bn_mode": "batch",
                 "rotations": "per_episode"}  # fmt: skip
     assert {name: record[name] for name in expected} == expected
     assert main(["evaluate", run, "--episodes", "5"]) == 0
     assert "5-way 1-shot, test, batch norm running: accuracy" in capsys.readouterr().out
+
+
+def test_a_recipe_is_a_run_by_name_that_other_options_change(trained, tmp_path):
+    named, unnamed = tmp_path / "named", trained[0] / "runs/prototypical-glyphs"
+    assert main(["train", "--recipe", "prototypical/glyphs", "--out", str(named), "--steps", "6", *TINY]) == 0
+    assert (named / "model.safetensors").read_bytes() == (unnamed / "model.safetensors").read_bytes()
+
+
+def test_a_recipe_resumes_its_own_run_and_no_other(tmp_path, capsys, monkeypatch):
+    tiny = replace(RECIPES["prototypical/glyphs"].recipe, way=5, query=2, test_query=3, test_episodes=4)
+    fewer = replace(tiny.training, steps=2, validation_episodes=2)
+    monkeypatch.setitem(RECIPES, "tiny/a", NamedRecipe(replace(tiny, training=fewer, hyper={"filters": 4}), "tiny"))
+    monkeypatch.setitem(RECIPES, "tiny/b", NamedRecipe(replace(tiny, training=fewer, hyper={"filters": 3}), "tinier"))
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--recipe", "tiny/a"]) == 0
+    assert main(["train", "--recipe", "tiny/a", "--resume", "--steps", "3"]) == 0
+    assert json.loads((tmp_path / "runs/tiny-a/results.json").read_text())["steps"] == 3
+    capsys.readouterr()
+    assert "hyper.filters is 4 there and 3 here" in refused(
+        capsys, "train", "--recipe", "tiny/b", "--resume", "--out", "runs/tiny-a"
+    )
+
+
+def test_recipes_are_listed_with_the_figures_of_the_paper_and_ours(capsys, monkeypatch):
+    recipe, paper, ours = RECIPES["prototypical/glyphs"].recipe, {"5w1s": 98.8, "lake": 92.0}, {"5w1s": (98.25, 0.184)}
+    monkeypatch.setitem(RECIPES, "x/y", NamedRecipe(recipe, "a test", paper, ours))
+    assert main(["recipes"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(": ")[0] for line in lines if not line.startswith(" ")] == list(RECIPES)
+    assert lines[-3:] == ["x/y: a test", "    paper 5w1s 98.8, lake 92.0", "    ours  5w1s 98.25 ± 0.18"]
+    assert main(["recipes", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert list(record) == list(RECIPES)
+    assert from_record(record["x/y"].pop("recipe")).training == recipe.training
+    assert record["x/y"] == {"about": "a test", "paper": paper, "ours": {"5w1s": [98.25, 0.184]}}
 
 
 def test_resume_goes_on_with_the_latest_run_and_its_own_settings(trained):
@@ -150,7 +193,7 @@ def test_ctrl_c_reports_what_there_is(trained):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "test 5-way 1-shot: accuracy" in out
+    assert "test 5-way 1-shot, batch norm running: accuracy" in out
     assert "go on with: minimeta train --resume --out stopped" in err
     assert "Traceback" not in err
     assert json.loads((folder / "stopped/results.json").read_text())["interrupted"] is True
@@ -267,7 +310,11 @@ def test_doctor_says_why_the_reference_runs(monkeypatch):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["nobody"], "unknown learner 'nobody'; choose from prototypical"),
+        (["nobody"], "unknown learner 'nobody'; choose from "),
+        (["--data", "mnist"], "unknown data 'mnist'; choose from glyphs, omniglot, sinusoid, or name a folder"),
+        (["--recipe", "best"], "unknown recipe 'best'; choose from prototypical/glyphs, "),
+        (["siamese", "--recipe", "prototypical/glyphs"], "says learner and data itself; leave out LEARNER siamese"),
+        (["--data", "glyphs", "--recipe", "prototypical/glyphs"], "leave out --data glyphs"),
         (["--data", "sinusoid"], "sinusoid is a regression task and prototypical a classifier"),
         (["--way", 5000], "5000-way needs 5000 classes, split 'train' has 1000"),
         (["--test-way", 150], "150-way needs 150 classes, split 'val' has 100"),
@@ -281,7 +328,7 @@ def test_doctor_says_why_the_reference_runs(monkeypatch):
         (["--tasks", 0], "tasks=0"),
         (["--set", "filters"], "--set filters: need key=value"),
         (["--set", "filters=many"], "--set filters=many: need int"),
-        (["--set", "batch_norm=none"], "batch_norm='none'; choose 'running' or 'batch'"),
+        (["--set", "batch_norm=none"], "batch_norm='none'; choose from running, batch, support+1, episode"),
         (["--set", "test_episodes=1"], "test_episodes=1"),
         (["--resume"], "nothing to resume: no such folder"),
     ],
@@ -327,7 +374,9 @@ def test_evaluation_requests_that_cannot_be_met(capsys, trained, tmp_path):
     assert "interval needs at least 2" in refused(capsys, "evaluate", run, "--episodes", 1)
     assert "500-way needs 500 classes" in refused(capsys, "evaluate", run, "--way", 500)
     assert "unknown split 'x'" in refused(capsys, "evaluate", run, "--split", "x")
-    assert "choose 'running' or 'batch'" in refused(capsys, "evaluate", run, "--batch-norm", "x")
+    assert "batch_norm='x'; choose from running, batch, support+1, episode" in refused(
+        capsys, "evaluate", run, "--batch-norm", "x"
+    )
     assert "sinusoid is a regression task" in refused(capsys, "evaluate", run, "--data", "sinusoid")
     (tmp_path / "config.json").write_bytes((run / "config.json").read_bytes())
     assert "model.safetensors: cannot be read" in refused(capsys, "evaluate", tmp_path)

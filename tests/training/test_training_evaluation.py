@@ -10,7 +10,7 @@ from linear_run import Linear, episodes
 
 from minimeta import evaluation
 from minimeta.data import Episode, SinusoidSampler
-from minimeta.evaluation import OnDevice, Result, evaluate
+from minimeta.evaluation import OnDevice, Result, evaluate, half_interval, scores, t_quantile
 
 PARAMS = Linear().init(np.random.default_rng(0))
 
@@ -50,8 +50,11 @@ def test_mean_and_interval_are_those_of_a_loop_over_single_episodes():
         shares.append(hits / 20)
     result = evaluate(Linear(), PARAMS, sampler, 40)
     assert result.mean == pytest.approx(np.mean(shares))
-    assert result.ci95 == pytest.approx(1.96 * np.std(shares, ddof=1) / np.sqrt(40))
-    assert (result.metric, result.episodes) == ("accuracy", 40)
+    assert result.ci95 == pytest.approx(2.022691 * np.std(shares, ddof=1) / np.sqrt(40))  # a table's t, 39 degrees
+    assert (result.metric, result.episodes, result.bn_mode) == ("accuracy", 40, "running")
+    metric, values = scores(Linear(), PARAMS, sampler, 40)
+    np.testing.assert_allclose(values, shares)
+    assert Result.of(metric, values, Linear()) == result
 
 
 @given(st.integers(1, 25))
@@ -113,8 +116,8 @@ def test_regression_is_measured_by_mean_squared_error():
     expected = (sampler.batch(0, 50).yq.astype(float) ** 2).mean()
     assert result.metric == "mse"
     assert result.mean == pytest.approx(expected, rel=1e-6)
-    assert result.record() == {"mse": result.mean, "ci95": result.ci95, "episodes": 50}
-    assert "mse" in str(result)
+    assert result.record() == {"mse": result.mean, "ci95": result.ci95, "episodes": 50, "bn_mode": None}
+    assert str(result).startswith("mse ")
 
 
 def test_better_means_more_accuracy_and_less_error():
@@ -125,7 +128,32 @@ def test_better_means_more_accuracy_and_less_error():
     assert not Result("mse", 0.9, 0, 2).improves_on(0.9)
 
 
-def test_the_interval_covers_the_truth_about_95_times_in_100():
+@pytest.mark.parametrize(("degrees", "t"), [(1, 12.7062047), (2, 4.3026527), (10, 2.2281389), (120, 1.9799304)])
+def test_quantiles_of_student_are_those_of_a_printed_table(degrees, t):
+    assert t_quantile(degrees) == pytest.approx(t, abs=1e-7)
+
+
+@given(st.integers(1, 10**5) | st.integers(1, 100))
+def test_quantiles_of_student_are_scipy_s(degrees):
+    stats = pytest.importorskip("scipy.stats", reason="the reference is SciPy's")
+    assert t_quantile(degrees) == pytest.approx(stats.t.ppf(0.975, degrees), abs=1e-8)
+
+
+def test_two_values_have_an_interval_and_one_has_none():
+    assert half_interval(np.array([0.0, 1.0])) == pytest.approx(12.7062047 / 2)
+    with pytest.raises(ValueError, match="episodes=1; an interval needs at least 2"):
+        half_interval(np.array([1.0]))
+
+
+@pytest.mark.parametrize("count", [3, 100])
+def test_the_interval_covers_the_truth_about_95_times_in_100(count):
+    rng = np.random.default_rng(0)
+    draws = rng.normal(0.7, 0.1, (4000, count))
+    covered = [abs(values.mean() - 0.7) <= half_interval(values) for values in draws]
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.015)
+
+
+def test_the_interval_of_queries_won_covers_the_truth_about_95_times_in_100():
     rng = np.random.default_rng(0)
     covered = 0
     for _ in range(400):

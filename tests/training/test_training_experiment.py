@@ -23,7 +23,7 @@ def asked(monkeypatch):
     """The (part, split) of each loading; where no split is asked for, "lake" is chosen."""
     calls = []
 
-    def load(name, part, *, split=None, size=None, data_dir=None):
+    def load(name, part, *, split=None, size=None, channels=1, data_dir=None):
         calls.append((part, split))
         return dataclasses.replace(glyphs.load(part, classes=8, size=16), split=f"{split or 'lake'}/{part}")
 

@@ -8,17 +8,33 @@ import pytest
 from minimeta import learners
 from minimeta.data import DataError
 from minimeta.recipe import RECIPE_KEYS, from_record, parse, with_settings
-from minimeta.recipes import RECIPES, recipe_for
+from minimeta.recipes import RECIPES, named, recipe_for
 from minimeta.sources import source
 from minimeta.training import Settings
 
 
-@pytest.mark.parametrize(("learner", "data"), [key for key in RECIPES if key[0]])
-def test_records_come_back_whole(learner, data):
-    recipe = recipe_for(learner, data)
+@pytest.mark.parametrize("name", RECIPES)
+def test_records_come_back_whole(name):
+    recipe = named(name)
+    assert name.startswith(f"{recipe.learner}/{recipe.data}")
     record = recipe.record()
     assert record["hyper"] == dataclasses.asdict(recipe.make_learner())
     assert from_record(record).record() == record
+
+
+def test_every_learner_has_defaults_on_every_data_set_of_images():
+    for learner in learners.names():
+        for data in ("glyphs", "omniglot"):
+            recipe = recipe_for(learner, data)
+            assert (recipe.learner, recipe.data) == (learner, data)
+            recipe.make_learner()
+
+
+def test_an_unknown_name_is_answered_with_the_known_ones():
+    with pytest.raises(ValueError, match=r"unknown recipe 'protonet'; choose from prototypical/glyphs, "):
+        named("protonet")
+    with pytest.raises(ValueError, match=r"unknown data 'mnist'; choose from glyphs, omniglot, sinusoid"):
+        recipe_for("siamese", "mnist")
 
 
 def test_no_learner_has_a_field_that_is_also_a_training_setting():

@@ -1,0 +1,29 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """Where images come from."""
+    parser.add_argument("--data", metavar="DATA", help="glyphs, omniglot, sinusoid, or a folder of class folders")
+    parser.add_argument("--data-dir", metavar="D", help="the folder that holds omniglot/; default: $MINIMETA_DATA")
+    parser.add_argument("--rotations", metavar="M", help="none, fixed_classes, per_class_random or per_episode")
+
+
+def add_episodes(parser: argparse.ArgumentParser, which: str) -> None:
+    """The size of `which` episodes, "training" or "test"."""
+    parser.add_argument("--way", type=int, metavar="N", help=f"classes per {which} episode")
+    parser.add_argument("--shot", type=int, metavar="K", help="support examples per class")
+    parser.add_argument("--query", type=int, metavar="Q", help="queries per class")
+
+
+def given(args: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """The options among `names` that the user gave a value.
+
+    >>> given(argparse.Namespace(way=5, shot=None), "way", "shot")
+    {'way': 5}
+    """
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
