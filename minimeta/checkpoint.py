@@ -19,6 +19,7 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from minimeta import backend, tree
+from minimeta.torch_layout import from_torch_layout as from_torch_layout
 
 FORMAT = 1
 ENTRY = "minimeta"
