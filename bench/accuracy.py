@@ -19,6 +19,7 @@ from minimeta.run_folder import RunFolder
 
 RESULTS = Path(__file__).parent / "results"
 WAYS = (5, 20)
+EXAMPLE = "prototypical/glyphs"  # whose model the README loads
 
 
 def main() -> None:
@@ -39,7 +40,7 @@ def publish(name: str, folder: Path) -> None:
     """Test the model of a run folder, keep what is worth it, print its lines of the table."""
     kept = RESULTS / name.replace("/", "-")
     kept.mkdir(parents=True, exist_ok=True)
-    for file in ("config.json", "results.json", "curve.png"):
+    for file in ("config.json", "results.json", "curve.png", *(["model.safetensors"] if name == EXAMPLE else [])):
         shutil.copyfile(folder / file, kept / file)
     tests = [test(folder, way, mode) for way in WAYS for mode in modes(folder)]
     checkpoint.write_json(kept / "tests.json", tests)

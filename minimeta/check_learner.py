@@ -23,15 +23,14 @@ def check_learner(
     way: int = 3,
     shot: int = 2,
     size: int = 28,
-    order_sensitive: bool = False,
     transductive: bool = False,
     overfit_steps: int = 60,
     seed: int = 0,
 ) -> list[str]:
     """Run every check of the protocol on `learner` and return their names; a small learner keeps this to seconds.
 
-    Episodes are `way`-way `shot`-shot drawings of `size` x `size` pixels. `order_sensitive` and `transductive` declare
-    that the order of the support matters, or that queries see each other; the checks that exclude it are then left out.
+    Episodes are `way`-way `shot`-shot drawings of `size` x `size` pixels. `transductive` declares that queries see
+    each other, as `learner.order_sensitive` does that the support's order matters; checks of that are then left out.
     Raises AssertionError naming the broken promise.
     """
     sampler = EpisodeSampler(glyphs.load("train", classes=20, size=size, seed=seed), way, shot, 2, seed=seed)
@@ -41,7 +40,7 @@ def check_learner(
         "shapes": _shapes,
         "determinism": _determinism,
         "label permutation": _label_permutation,
-        "support order": None if order_sensitive else _support_order,
+        "support order": None if learner.order_sensitive else _support_order,
         "queries": None if transductive else _queries_apart,
         "tasks": _tasks_apart,
         "batched equals looped": _batched_equals_looped,

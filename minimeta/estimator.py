@@ -117,7 +117,7 @@ class FewShotClassifier:
         """The accuracy: the share of examples whose class is that of y [n]. Raises as `predict_proba` does."""
         predicted, labels = self.predict(X), _label_array(y)
         _check_lengths(predicted, labels)
-        return float((predicted.astype(object) == labels.astype(object)).mean())
+        return float((predicted == labels).mean())
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The arguments of the constructor by name; none has parameters of its own, so `deep` adds nothing."""

@@ -9,6 +9,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -131,6 +132,25 @@ def test_a_saved_model_predicts_the_same(learner, episode, tmp_path):
         return learner.predict(params, learner.adapt(params, episode.xs, episode.ys, episode.n_way), episode.xq)
 
     np.testing.assert_array_equal(predicted(loaded), predicted(params))
+
+
+@pytest.mark.parametrize("name", learners.names())
+def test_every_learner_works(name, episode):
+    learner = learners.make(name, filters=4)
+    params = learner.init(np.random.default_rng(0))
+    loss, aux, _ = learner.meta_grad(params, episode)
+    assert np.isfinite(loss)
+    assert 0 <= aux["accuracy"] <= 1
+    state = learner.adapt(params, episode.xs, episode.ys, episode.n_way)
+    assert np.isfinite(learner.predict(params, state, episode.xq)).all()
+
+
+def test_a_classifier_learns_new_characters_from_one_drawing_each():
+    model = Path(__file__).parents[2] / "bench/results/prototypical-glyphs"  # the README's
+    drawings = data.load("glyphs", "test").images[:5, :16]
+    classifier = minimeta.FewShotClassifier.load(model).fit(drawings[:, 0], list("abcde"))
+    queries = drawings[:, 1:].reshape(75, 28, 28, 1)
+    assert classifier.score(queries, np.repeat(list("abcde"), 15)) > 0.95
 
 
 def minimeta_command(*arguments: str) -> subprocess.CompletedProcess[str]:

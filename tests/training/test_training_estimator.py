@@ -18,6 +18,7 @@ from minimeta.recipe import Recipe
 from minimeta.run_folder import RunError, RunFolder
 
 NEAREST = learners.make("kernel", blocks=0, kernel="l1", tau=0.0, neighbours=1)
+TWO = [[0.0], [1.0]]
 RECIPE = Recipe("prototypical", "glyphs", way=5, shot=1, query=2, hyper={"filters": 4})
 
 
@@ -200,18 +201,21 @@ def test_a_run_folder_and_its_model_predict_the_same(run, model):
 
 
 @pytest.mark.parametrize(("data", "inverted"), [("glyphs", True), ("omniglot", True), ("folder", False)])
-def test_paths_are_read_as_the_model_was_trained(data, inverted, tmp_path, model):
+def test_paths_are_read_as_the_model_was_trained(data, inverted, tmp_path):
     from PIL import Image
 
     X, y = images(4), list("abab")
     paths = [tmp_path / f"{i}.png" for i in range(4)]
     for path, image in zip(paths, X, strict=True):
         Image.fromarray(image[..., 0]).save(path)
-    model = model._replace(recipe=replace(RECIPE, data=data))
-    seen = 255 - X if inverted else X
-    expected = FewShotClassifier(model).fit(seen, y).predict_proba(seen)
+    expected = ((255 - X if inverted else X) / 255)[None]
     for names in (paths, [str(path) for path in paths]):
-        np.testing.assert_allclose(FewShotClassifier(model).fit(names, y).predict_proba(names), expected, atol=1e-5)
+        spy = Spy()
+        FewShotClassifier(Model(spy, {}, replace(RECIPE, data=data))).fit(names, y).predict(names)
+        (_, _, xs, _, _), (_, _, xq) = spy.calls
+        assert xs.dtype == xq.dtype == np.float32
+        np.testing.assert_allclose(xs, expected, atol=1e-6)
+        np.testing.assert_allclose(xq, expected, atol=1e-6)
     plain = FewShotClassifier(replace(NEAREST, size=14)).fit(paths, y)
     assert plain.n_features_in_ == 14 * 14
     assert plain.score(paths, y) == 1
@@ -237,6 +241,25 @@ def test_the_constructor_keeps_its_arguments_and_does_nothing(model):
         classifier.set_params(sede=1)
 
 
+def test_a_changed_model_counts_from_the_next_fit():
+    old, new = Spy(), Spy()
+    classifier = FewShotClassifier(old).fit(TWO, ["a", "b"]).set_params(model=new)
+    classifier.predict(TWO)
+    classifier.partial_fit(TWO, ["a", "c"])
+    assert new.calls == []
+    classifier.fit(TWO, ["a", "b"]).predict(TWO)
+    assert [call[0] for call in old.calls] == ["adapt", "predict", "adapt"]
+    assert [call[0] for call in new.calls] == ["adapt", "predict"]
+
+
+def test_labels_never_seen_are_predicted_wrong():
+    classifier = FewShotClassifier(NEAREST).fit(TWO, ["1", "2"])
+    assert classifier.score(TWO, ["1", "3"]) == 0.5
+    assert classifier.score(TWO, [1, 2]) == classifier.score(TWO, [None, (1,)]) == 0
+    with pytest.raises(ValueError, match="X has 2 examples, y has 1 labels"):
+        classifier.score(TWO, ["1"])
+
+
 @pytest.mark.parametrize("method", ["predict", "predict_proba"])
 @pytest.mark.parametrize("kind", [NotFittedError, ValueError, AttributeError])
 def test_predictions_before_fit(method, kind):
@@ -255,9 +278,6 @@ def test_other_sizes_than_the_trained_are_refused_by_name(model):
         FewShotClassifier(model).fit(images(4).reshape(4, 784), y)
     with pytest.raises(ValueError, match=r"X has images of shape \(28, 28, 3\)"):
         FewShotClassifier(model).fit(np.zeros((4, 28, 28, 3)), y)
-
-
-TWO = [[0.0], [1.0]]
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,11 @@ from minimeta.experiment import Model
 from minimeta.recipe import Recipe
 
 pytest.importorskip("sklearn", minversion="1.9")
-from sklearn.base import clone
+from sklearn.base import clone, is_classifier
 from sklearn.model_selection import GridSearchCV, cross_val_score, learning_curve
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import check_is_fitted
 
@@ -33,6 +34,11 @@ with warnings.catch_warnings():
 @CHECKS
 def test_scikit_learns_checks(estimator, check):
     check(estimator)
+
+
+def test_its_tags_bring_the_checks_of_a_classifier():
+    assert is_classifier(FewShotClassifier(NEAREST))
+    assert get_tags(FewShotClassifier(NEAREST)).target_tags.required
 
 
 def blobs(each=20, spread=0.5):

@@ -65,8 +65,8 @@ class MetricLearner(Learner):
         for name, least in {"size": 1, "channels": 1, "filters": 1, "blocks": 0}.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{self}: need {name} >= {least}")
-        if not self.size >> self.blocks:
-            raise ValueError(f"{self}: {self.blocks} poolings leave nothing of {self.size} pixels")
+        if not self.features:
+            raise ValueError(f"{self}: poolings leave nothing of {self.size} x {self.size} pixels")
         self.one_of("batch_norm", self.modes)
 
     def one_of(self, name: str, choices: Any) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from minimeta import ops
 
-NEVER = -1e9  # a log-weight so small that its exponential is 0 in any precision, yet no infinity
+NEVER = -1e30  # a log-weight below those of the sharpest kernels, yet finite: infinity times 0 is no number
 
 
 def members(labels: Any, n_way: int, dtype: Any = np.float32) -> Any:
@@ -57,8 +57,9 @@ def by_class(scores: Any, labels: Any, n_way: int, missing: float) -> Any:
     """
     belongs = members(labels, n_way, scores.dtype)
     most = int(belongs.sum(axis=1).max())
-    nth = (ops.cumsum(belongs, axis=1) * belongs).sum(axis=-1).astype(labels.dtype) - 1  # of its class: 0, 1, ...
-    place = ops.one_hot(labels * most + nth, n_way * most, dtype=scores.dtype)  # [T, S, N * K]
+    nth = (ops.cumsum(belongs, axis=1) * belongs).sum(axis=-1).astype("int64") - 1  # of its class: 0, 1, ...
+    # wide integers: places overflow the bytes that labels may be
+    place = ops.one_hot(labels.astype("int64") * most + nth, n_way * most, dtype=scores.dtype)  # [T, S, N * K]
     filled = ops.matmul(scores, place) + (1 - place.sum(axis=1, keepdims=True)) * missing
     return filled.reshape(*scores.shape[:2], n_way, most)
 

@@ -54,8 +54,6 @@ class Relation(MetricLearner):
         for name, least in {"padding": 0, "relation_padding": 0, "hidden": 1, "blocks": POOLED}.items():
             if getattr(self, name) < least:
                 raise ValueError(f"Relation: {name}={getattr(self, name)}; need {name} >= {least}")
-        if self.features < 1:
-            raise ValueError(f"{self}: {self.size} pixels are too few for four poolings with these paddings")
 
     @property
     def features(self) -> int:
