@@ -154,7 +154,7 @@ class FewShotClassifier:
     def _adapt(self, trained: _Trained, xs: np.ndarray, labels: np.ndarray) -> Self:
         classes, ids = _numbered(labels)
         if len(classes) < 2:
-            raise ValueError(f"y holds one class only, {classes[0]!r}; a classifier needs two")
+            raise ValueError(f"y holds one class only, {str(classes[0])!r}; a classifier needs two")
         learner, params, *_ = trained
         shuffled = np.random.default_rng(self.seed).permutation(len(xs)) if learner.order_sensitive else slice(None)
         self._state = learner.adapt(params, xs[shuffled][None], ids[shuffled][None], len(classes))
@@ -204,6 +204,9 @@ def _examples(X: Any, trained: _Trained) -> np.ndarray:
         return _read(X, trained)
     if hasattr(X, "tocsr"):
         raise TypeError("X is a sparse matrix, which is not supported; give X.toarray()")
+    shapes = {np.shape(x) for x in X} if isinstance(X, Sequence) else set()
+    if len(shapes) > 1:
+        raise ValueError(f"X has examples of different shapes: {', '.join(map(str, sorted(shapes)))}; need one for all")
     given = np.asarray(X)
     if given.dtype.kind == "c":
         raise ValueError(f"Complex data not supported: X has dtype {given.dtype}")
