@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from minimeta import learners
-from minimeta.data.image_folder import channels_of
+from minimeta.data.image_folder import channels_of, class_counts
 from minimeta.recipe import Recipe
 from minimeta.sources import DATASETS, check
 from minimeta.training import Settings
@@ -134,9 +134,7 @@ def recipe_for(learner: str, data: str) -> Recipe:
         raise ValueError(f"unknown learner {learner!r}; choose from {', '.join(learners.names())}")
     check(data)
     if data not in DATASETS:
-        folder = str(Path(data).resolve())
-        hyper = {"channels": channels_of(folder)}
-        return Recipe(learner, folder, way=5, shot=1, query=5, test_query=5, hyper=hyper)
+        return _of_folder(learner, Path(data).resolve())
     for entry in RECIPES.values():
         if (entry.recipe.learner, entry.recipe.data) == (learner, data):
             return entry.recipe
@@ -145,3 +143,11 @@ def recipe_for(learner: str, data: str) -> Recipe:
             f"{data} is a regression task and {learner} a classifier; choose --data glyphs or omniglot"
         )
     return replace(_ANY[data], learner=learner)
+
+
+def _of_folder(learner: str, folder: Path) -> Recipe:
+    """A run on one's own images: 20-way and tested 5-way, or with as many classes as there are."""
+    counts = class_counts(folder)
+    hyper = {"channels": channels_of(folder)}
+    way, test_way = min(20, counts["train"]), min(5, counts["val"], counts["test"])
+    return Recipe(learner, str(folder), way=way, shot=1, query=5, test_way=test_way, test_query=5, hyper=hyper)

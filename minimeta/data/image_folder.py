@@ -59,6 +59,11 @@ def channels_of(path: Folder) -> int:
     return 3 if any(is_colour(file) for classes in parts for files in classes.values() for file in files) else 1
 
 
+def class_counts(path: Folder) -> dict[str, int]:
+    """The number of classes in train, val and test; DataError as for `load`."""
+    return {part: len(classes) for part, classes in _parts(Path(path), seed=0).items()}
+
+
 def class_files(folder: Folder) -> Classes:
     """Class -> image files of a folder of class folders, both in order of their names.
 

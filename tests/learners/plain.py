@@ -52,7 +52,7 @@ def logits(learner: Any, params: Any, episode: Episode) -> np.ndarray:
 def check_meta_gradient(learner: Any, params: Any, episode: Episode, loss: Callable[..., Any]) -> None:
     """The learner's loss is the mean over tasks of loss(params, xs, ys, xq, yq, n_way), its gradient their differences.
 
-    One random direction through each array of weights; relative 1e-6.
+    One random direction through each array of weights; relative 1e-6. For tests whose cases Hypothesis draws.
     """
 
     def plain(moved: Any) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -155,6 +157,16 @@ def test_prototypical_networks_with_one_shot_are_an_instance(seed):
 def test_unknown_settings_are_named(hyper, message):
     with pytest.raises(ValueError, match=f"KernelClassifier: {message}"):
         make("kernel", **hyper)
+
+
+def test_training_takes_all_examples_whatever_the_neighbours():
+    few = make("kernel", **plain.SMALL, kernel="sqeuclidean", neighbours=1)
+    rng = np.random.default_rng(0)
+    params, episode = plain.weights(few, rng), plain.episode(rng)
+    few_loss, _, few_grads = few.meta_grad(params, episode)
+    loss, _, grads = replace(few, neighbours=None).meta_grad(params, episode)
+    assert few_loss == loss
+    np.testing.assert_array_equal(few_grads["net"]["conv1"]["w"], grads["net"]["conv1"]["w"])
 
 
 def test_more_neighbours_than_examples_are_refused():

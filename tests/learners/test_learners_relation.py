@@ -112,6 +112,8 @@ def test_unknown_settings_are_named():
         make("relation", hidden=0)
     with pytest.raises(ValueError, match="Relation: blocks=1; need blocks >= 2"):
         make("relation", blocks=1)
+    with pytest.raises(ValueError, match="Relation: padding=-1; need padding >= 0"):
+        make("relation", padding=-1)
     with pytest.raises(ValueError, match="poolings leave nothing of 16 x 16 pixels"):
         make("relation", size=16)
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from minimeta.recipes import RECIPES
 
 BENCH = Path(__file__).parents[2] / "bench"
 
@@ -75,3 +78,33 @@ def test_an_unknown_row_is_named():
     done = bench("run.py", "learners", "--only", "K1")
     assert done.returncode != 0
     assert "no row 'K1'" in done.stderr
+
+
+def test_the_accuracy_of_a_recipe_is_measured_and_kept(tmp_path):
+    done = bench("accuracy.py", "prototypical/glyphs", "--quick", "--runs", tmp_path / "runs", "--results", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall(r"^\| prototypical/glyphs \| 2 steps, .* \| running \| \d", done.stdout, re.MULTILINE)) == 2
+    kept = tmp_path / "prototypical-glyphs"
+    files = {"config.json", "results.json", "curve.png", "model.safetensors", "tests.json"}
+    assert {file.name for file in kept.iterdir()} == files
+    tests = json.loads((kept / "tests.json").read_text())
+    assert [(test["way"], test["episodes"]) for test in tests] == [(5, 5), (20, 5)]
+
+
+def test_the_time_of_a_classifier_is_measured():
+    done = bench("classifier.py")
+    assert done.returncode == 0, done.stderr
+    assert re.match(r"fit 5 images, predict 75: \d+\.\d ms \(quartiles", done.stdout)
+
+
+def test_published_accuracies_are_those_of_the_results():
+    for name, entry in RECIPES.items():
+        file = BENCH / "results" / name.replace("/", "-") / "tests.json"
+        measured = json.loads(file.read_text()) if file.exists() else []
+        mode = entry.recipe.make_learner().batch_norm
+        figures = {
+            f"{test['way']}w{test['shot']}s": (round(100 * test["accuracy"], 2), round(100 * test["ci95"], 2))
+            for test in measured
+            if test["bn_mode"] == mode
+        }
+        assert entry.ours == figures, name

@@ -7,6 +7,7 @@ from image_files import write_glyphs
 
 from minimeta.cli import main
 from minimeta.experiment import load_recipe
+from minimeta.recipes import recipe_for
 
 TINY = ["--way", 3, "--query", 3, "--steps", 60, "--set", "filters=8", "--set", "test_episodes=20",
         "--set", "validation_episodes=10", "--set", "validate_every=30", "--set", "lr=0.005"]  # fmt: skip
@@ -42,6 +43,11 @@ def test_a_model_is_trained_on_a_folder_and_tells_new_classes_apart(tmp_path, ca
     assert [answer["file"] for answer in answers] == list(map(str, queries))
     right = [answer["label"] == path.parent.name for answer, path in zip(answers, queries, strict=True)]
     assert sum(right) / len(right) > 0.7
+
+
+def test_without_a_way_there_are_as_many_classes_as_the_folder_has(tmp_path):
+    recipe = recipe_for("matching", str(write_glyphs(tmp_path / "letters")))
+    assert (recipe.way, recipe.test_way, recipe.hyper) == (13, 3, {"channels": 1})
 
 
 @pytest.mark.parametrize(

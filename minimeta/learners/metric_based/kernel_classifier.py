@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
@@ -30,8 +30,9 @@ class KernelClassifier(MetricLearner):
         "learned"                             sigmoid(sum_j alpha_j |x_j - x_ij| + b)^tau, the siamese network's p
 
     Only the `neighbours` nearest examples count, and what ties with the last of them (None: all). tau = 0 with k
-    neighbours is the k-NN rule, with all of them the frequencies of the classes; tau -> infinity is 1-NN. On raw
-    features (blocks=0) of any shape nothing needs training unless the kernel is learned.
+    neighbours is the k-NN rule, with all of them the frequencies of the classes; tau -> infinity is 1-NN. Training
+    takes all examples, as those left out would have no gradient. On raw features (blocks=0) of any shape nothing needs
+    training unless the kernel is learned.
 
     >>> nearest = KernelClassifier(blocks=0, kernel="euclidean", tau=0.0, neighbours=1)
     >>> state = nearest.adapt({"net": {}, "running": {}}, np.array([[[0.0], [1.0], [5.0]]]), np.array([[0, 0, 1]]), 2)
@@ -83,4 +84,4 @@ class KernelClassifier(MetricLearner):
     def meta_loss(self, params: Params, episode: Episode) -> tuple[Any, dict[str, Any]]:
         if not self.tau or not (self.blocks or self.kernel == "learned"):
             raise ValueError(f"{self}: nothing to train: the scores depend on no weight")
-        return super().meta_loss(params, episode)
+        return MetricLearner.meta_loss(replace(self, neighbours=None), params, episode)

@@ -39,8 +39,8 @@ class Matching(MetricLearner):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.one_of("similarity", SIMILARITIES)
-        if not self.temperature > 0:
-            raise ValueError(f"{type(self).__name__}: temperature={self.temperature}; need temperature > 0")
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"{type(self).__name__}: temperature={self.temperature}; need a finite one above 0")
 
     def init(self, rng: np.random.Generator) -> Params:
         params = super().init(rng)

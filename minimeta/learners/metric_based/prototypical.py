@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -34,8 +35,8 @@ class Prototypical(MetricLearner):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.one_of("distance", SIMILARITIES)
-        if not self.temperature > 0:
-            raise ValueError(f"Prototypical: temperature={self.temperature}; need temperature > 0")
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"Prototypical: temperature={self.temperature}; need a finite one above 0")
 
     def summarise(self, params: Params, features: Any, ys: Any, n_way: int) -> Any:
         return mean_by_class(features, ys, n_way)  # equation 1: the prototypes [T, N, D]

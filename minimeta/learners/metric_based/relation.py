@@ -50,10 +50,10 @@ class Relation(MetricLearner):
     hidden: int = 8
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         for name, least in {"padding": 0, "relation_padding": 0, "hidden": 1, "blocks": POOLED}.items():
             if getattr(self, name) < least:
                 raise ValueError(f"Relation: {name}={getattr(self, name)}; need {name} >= {least}")
+        super().__post_init__()
 
     @property
     def features(self) -> int:

@@ -59,8 +59,9 @@ class Siamese(MetricLearner):
                 f"Siamese: architecture={self.architecture!r} with batch_norm={self.batch_norm!r}; the paper's "
                 "network has no batch norm, so 'koch' needs batch_norm 'none', and 'conv4' another"
             )
-        if self.architecture == "koch" and _koch_side(self.size) < 1:
-            raise ValueError(f"Siamese: size={self.size}; 'koch' needs at least {_least_koch_size()} pixels")
+        if self.architecture == "koch" and (_koch_side(self.size) < 1 or self.blocks != len(KOCH)):
+            needed = f"{_least_koch_size()} pixels or more, and has {len(KOCH)} blocks"
+            raise ValueError(f"Siamese: size={self.size}, blocks={self.blocks}; 'koch' needs {needed}")
         if not self.l2 >= 0:
             raise ValueError(f"Siamese: l2={self.l2}; need l2 >= 0")
 

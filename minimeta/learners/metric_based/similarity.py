@@ -18,4 +18,5 @@ SIMILARITIES = {
 def weighted_l1(params: Any, x: Any, y: Any) -> Any:
     """sum_j alpha_j |x_j - y_j| + b of all pairs: alpha [D, 1] of any sign (Koch et al., 2015): -> [T, Q, S]."""
     apart = ops.abs(ops.expand_dims(x, 2) - ops.expand_dims(y, 1))
-    return (apart @ params["alpha"])[..., 0] + params["b"]
+    # a matrix product would add up in an order that depends on the pair's place: p(x, y) and p(y, x) shall be the same
+    return ops.sum(apart * params["alpha"][:, 0], axis=-1) + params["b"]
