@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,13 @@ def draw(records: list[dict[str, Any]], path: Path, title: str = "") -> None:
 def _draw_loss(axes: Any, records: list[dict[str, Any]]) -> None:
     steps, losses = [record["step"] for record in records], [record["loss"] for record in records]
     axes.plot(steps, losses, color=LOSS, alpha=0.3, linewidth=1)
-    axes.plot(steps, _smooth(losses, len(losses) // 40), color=LOSS, linewidth=2)
     axes.set_ylabel("training loss", color=LOSS)
-    if losses and min(losses) > 0:
+    positive = bool(losses) and min(losses) > 0
+    # on a logarithmic axis the mean that the eye sees is that of the logarithms
+    scale, back = (math.log, math.exp) if positive else (float, float)
+    smooth = _smooth([scale(loss) for loss in losses], len(losses) // 40)
+    axes.plot(steps, [back(value) for value in smooth], color=LOSS, linewidth=2)
+    if positive:
         from matplotlib.ticker import LogLocator, NullFormatter
 
         axes.set_yscale("log")

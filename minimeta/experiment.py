@@ -176,8 +176,9 @@ def run(
         "config": recipe.record(),
     }
     checkpoint.write_json(files.results, {**record, **about})
+    title = f"{recipe.learner} on {recipe.data}\n{recipe.test_way}-way {recipe.test_shot}-shot, {result}"
     try:
-        curve.draw(files.records(), files.curve, f"{recipe.learner} on {recipe.data}: test, {result}")
+        curve.draw(files.records(), files.curve, title)
     except ImportError as error:
         say(f"no curve.png: {error}")
     return result, outcome

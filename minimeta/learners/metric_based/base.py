@@ -67,9 +67,9 @@ class MetricLearner(Learner):
                 raise ValueError(f"{self}: need {name} >= {least}")
         if not self.features:
             raise ValueError(f"{self}: poolings leave nothing of {self.size} x {self.size} pixels")
-        self.one_of("batch_norm", self.modes)
+        self._one_of("batch_norm", self.modes)
 
-    def one_of(self, name: str, choices: Any) -> None:
+    def _one_of(self, name: str, choices: Any) -> None:
         """Raises ValueError where the hyper-parameter `name` is none of `choices`."""
         if getattr(self, name) not in choices:
             raise ValueError(

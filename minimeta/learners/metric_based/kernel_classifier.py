@@ -47,7 +47,7 @@ class KernelClassifier(MetricLearner):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.one_of("kernel", KERNELS)
+        self._one_of("kernel", KERNELS)
         if not 0 <= self.tau < np.inf:
             raise ValueError(f"KernelClassifier: tau={self.tau}; need 0 <= tau < infinity")
         if self.neighbours is not None and self.neighbours < 1:

@@ -38,7 +38,7 @@ class Matching(MetricLearner):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.one_of("similarity", SIMILARITIES)
+        self._one_of("similarity", SIMILARITIES)
         if not 0 < self.temperature < math.inf:
             raise ValueError(f"{type(self).__name__}: temperature={self.temperature}; need a finite one above 0")
 

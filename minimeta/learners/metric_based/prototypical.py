@@ -34,7 +34,7 @@ class Prototypical(MetricLearner):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.one_of("distance", SIMILARITIES)
+        self._one_of("distance", SIMILARITIES)
         if not 0 < self.temperature < math.inf:
             raise ValueError(f"Prototypical: temperature={self.temperature}; need a finite one above 0")
 

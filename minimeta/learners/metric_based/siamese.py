@@ -52,8 +52,8 @@ class Siamese(MetricLearner):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.one_of("architecture", ("conv4", "koch"))
-        self.one_of("aggregation", AGGREGATIONS)
+        self._one_of("architecture", ("conv4", "koch"))
+        self._one_of("aggregation", AGGREGATIONS)
         if (self.architecture == "koch") != (self.batch_norm == "none"):
             raise ValueError(
                 f"Siamese: architecture={self.architecture!r} with batch_norm={self.batch_norm!r}; the paper's "
