@@ -18,6 +18,7 @@ Training normalises by batch statistics in any case, and collects the running on
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -94,15 +95,15 @@ class MetricLearner(Learner):
         features, statistics = self.embed(params, ops.concatenate([xs, xq], axis=1), None)
         return features[:, : xs.shape[1]], features[:, xs.shape[1] :], statistics
 
+    @abstractmethod
     def summarise(self, params: Params, features: Any, ys: Any, n_way: int) -> Any:
         """What to keep of a support set with these features [T, S, ...] and labels [T, S], in any order."""
-        raise NotImplementedError
 
+    @abstractmethod
     def compare(
         self, params: Params, summary: Any, queries: Any, statistics: Params | None
     ) -> tuple[Any, Params]:
         """Class scores (logits) [T, Q, n_way] of embedded queries [T, Q, ...], and the statistics used."""
-        raise NotImplementedError
 
     def loss(self, logits: Any, labels: Any) -> Any:
         """The mean over queries that training minimises."""
