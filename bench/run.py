@@ -60,6 +60,7 @@ def _set_threads() -> int:
 
 def _run(options: argparse.Namespace, peers: list[str], threads: int) -> dict[str, Any]:
     import engine
+    import memory_use
     import timing
 
     from minimeta import memory
@@ -77,6 +78,9 @@ def _run(options: argparse.Namespace, peers: list[str], threads: int) -> dict[st
         results |= engine.run(peers, options.quick)
     if rows:
         results |= _races(rows, peers, threads, options.quick)
+    if "learners" in benchmarks and options.only is None:
+        results["memory"] = memory_use.measure()
+        print(f"\n{memory_use.describe(results['memory'])}")
     return results
 
 

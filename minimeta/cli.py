@@ -23,10 +23,11 @@ from minimeta.commands import (
     predict,
     recipes,
     say,
+    study,
     train,
 )
 
-COMMANDS = (train, evaluate, predict, recipes, kernels, doctor)
+COMMANDS = (train, evaluate, predict, study, recipes, kernels, doctor)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

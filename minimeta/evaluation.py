@@ -8,7 +8,7 @@ counted, never queries.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol, Self
@@ -134,24 +134,61 @@ def scores(
     the episodes. `report(done)` is called after each batch. Raises ValueError for batch < 1, and for predictions that
     are NaN.
     """
+    metric, values = _scores(learner, params, episodes, count, batch, report, _adapted)
+    return metric, values[0]
+
+
+def scores_by_step(
+    learner: Learner,
+    params: Params,
+    episodes: Episodes,
+    count: int,
+    *,
+    batch: int | None = None,
+    report: Callable[[int], None] | None = None,
+) -> tuple[str, np.ndarray]:
+    """As `scores`, before adaptation and after each step of it, [steps + 1, count], of a learner that has `states`."""
+    return _scores(learner, params, episodes, count, batch, report, _at_each_step)
+
+
+def _adapted(learner: Any, params: Params, episode: Episode) -> Iterable[Any]:
+    return [learner.adapt(params, episode.xs, episode.ys, episode.n_way)]
+
+
+def _at_each_step(learner: Any, params: Params, episode: Episode) -> Iterable[Any]:
+    return learner.states(params, episode.xs, episode.ys, episode.n_way)
+
+
+def _scores(
+    learner: Learner,
+    params: Params,
+    episodes: Episodes,
+    count: int,
+    batch: int | None,
+    report: Callable[[int], None] | None,
+    states: Callable[[Learner, Params, Episode], Iterable[Any]],
+) -> tuple[str, np.ndarray]:
+    """The metric, and its values [states, count]."""
     if batch is None:
         first = episodes.batch(0, 1)
         batch = max(1, EXAMPLES_AT_ONCE // (first.xs.shape[1] + first.xq.shape[1]))
     if batch < 1:
         raise ValueError(f"evaluate: batch={batch}; a batch holds at least one episode")
-    values = np.empty(count)
+    parts = []
     for start in range(0, count, batch):
         stop = min(start + batch, count)
         episode = episodes.batch(start, stop - start)
-        state = learner.adapt(params, episode.xs, episode.ys, episode.n_way)
-        predictions = backend.asnumpy(learner.predict(params, state, episode.xq))
-        if np.isnan(predictions).any():
-            raise ValueError(f"evaluate: predictions in episodes {start}..{stop - 1} are NaN")
-        score = squared_error if episode.n_way == 0 else accuracy
-        values[start:stop] = score(predictions, backend.asnumpy(episode.yq))
+        values = []
+        for state in states(learner, params, episode):
+            predictions = backend.asnumpy(learner.predict(params, state, episode.xq))
+            if np.isnan(predictions).any():
+                raise ValueError(f"evaluate: predictions in episodes {start}..{stop - 1} are NaN")
+            score = squared_error if episode.n_way == 0 else accuracy
+            values.append(score(predictions, backend.asnumpy(episode.yq)))
+        parts.append(np.array(values, np.float64))
         if report is not None:
             report(stop)
-    return "mse" if episode.n_way == 0 else "accuracy", values
+    return "mse" if episode.n_way == 0 else "accuracy", np.concatenate(parts, axis=1)
 
 
 def squared_error(predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:

@@ -9,16 +9,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minimeta import backend, checkpoint, curve, doctor
+from minimeta import adapted_curves, backend, checkpoint, curve, doctor
 from minimeta.checkpoint import CheckpointError
-from minimeta.data import parse_split
+from minimeta.data import JointSampler, SinusoidSampler, parse_split
 from minimeta.data.lake_runs import WAY, LakeRuns
-from minimeta.evaluation import OnDevice, Result, evaluate, scores
+from minimeta.evaluation import OnDevice, Result, half_interval, scores, scores_by_step
 from minimeta.learners.base import Learner, Params
 from minimeta.progress import Progress
 from minimeta.recipe import Recipe, from_record
 from minimeta.run_folder import RunFolder
-from minimeta.sources import AUGMENTATIONS, Source, source
+from minimeta.sources import AUGMENTATIONS, Source, source, task
 from minimeta.training import Outcome, train
 
 Folder = str | PathLike[str]
@@ -55,7 +55,7 @@ def load_model(folder: Folder) -> Model:
 
 @dataclass(frozen=True)
 class Trial:
-    """What to evaluate on: `episodes` episodes of a part of a data set."""
+    """What to evaluate on: `episodes` episodes of a part of a data set, or train on, `joint` in all classes at once."""
 
     data: str
     part: str
@@ -70,13 +70,14 @@ class Trial:
     channels: int
     shuffle_support: bool
     backend: str = "numpy"
+    joint: bool = False
 
     def source(self, data_dir: Folder | None = None) -> Source:
         """The episodes. Raises DataError where the data cannot supply them."""
         return source(
             self.data, self.part, self.way, self.shot, self.query,
             split=self.split, rotations=self.rotations, size=self.size, channels=self.channels,
-            shuffle_support=self.shuffle_support, seed=self.seed, data_dir=data_dir,
+            shuffle_support=self.shuffle_support, joint=self.joint, seed=self.seed, data_dir=data_dir,
         )  # fmt: skip
 
 
@@ -90,18 +91,25 @@ def trial_of(recipe: Recipe, part: str = "test") -> Trial:
     )  # fmt: skip
 
 
-def assess(learner: Learner, params: Params, trial: Trial, drawn: Source) -> tuple[Result, dict[str, Any]]:
-    """The result of a test on its episodes, and the record of it for JSON. Progress goes to stderr."""
+def assess(
+    learner: Learner, params: Params, trial: Trial, drawn: Source, by_step: bool = False
+) -> tuple[Result, dict[str, Any]]:
+    """The result of a test on its episodes, and the record of it for JSON. Progress goes to stderr.
+
+    `by_step`, for a learner that adapts by steps: the record also has the metric before and after each of them.
+    """
     with Progress(trial.episodes, "episodes") as progress:
-        result = evaluate(
+        metric, values = (scores_by_step if by_step else scores)(
             learner,
             backend.to_device(params, trial.backend),
             OnDevice(drawn.episodes, trial.backend),
             trial.episodes,
             report=progress.show,
         )
+    result = Result.of(metric, values[-1] if by_step else values, learner)
     record = {
         **result.record(),
+        **(_by_step(metric, values) if by_step else {}),
         "way": trial.way,
         "shot": trial.shot,
         "query": trial.query,
@@ -112,6 +120,14 @@ def assess(learner: Learner, params: Params, trial: Trial, drawn: Source) -> tup
         "backend": trial.backend,
     }
     return result, record
+
+
+def _by_step(metric: str, values: np.ndarray) -> dict[str, Any]:
+    """For JSON: of values [steps + 1, n] the mean after each step, and half the interval."""
+    return {
+        f"{metric}_by_step": {str(step): float(row.mean()) for step, row in enumerate(values)},
+        "ci95_by_step": {str(step): half_interval(row) for step, row in enumerate(values)},
+    }
 
 
 def assess_lake(model: Model, runs: Folder, device: str) -> tuple[Result, dict[str, Any]]:
@@ -150,13 +166,19 @@ def run(
 
     Raises what `source` and `train` raise; all data is at hand and checked before training begins.
     """
-    training = replace(trial_of(recipe, "train"), way=recipe.way, shot=recipe.shot, query=recipe.query).source(data_dir)
+    learner = recipe.make_learner()
+    training = replace(
+        trial_of(recipe, "train"), way=recipe.way, shot=recipe.shot, query=recipe.query, joint=learner.joint
+    ).source(data_dir)
     # where the data has chosen its split scheme itself, the whole run and its evaluation must keep to it
     recipe = replace(recipe, split=parse_split(training.split)[0])
+    if isinstance(training.episodes, JointSampler):
+        recipe = replace(recipe, way=training.episodes.classes)
+        learner = recipe.make_learner()
+    _check_ways(learner, recipe)
     validation = replace(trial_of(recipe, "val"), query=recipe.query).source(data_dir)
     trial = trial_of(recipe)
     drawn = trial.source(data_dir)
-    learner = recipe.make_learner()
     episodes = AUGMENTATIONS[recipe.augmentation](training.episodes, recipe.training.seed)
     outcome = train(
         learner, episodes, validation.episodes, recipe.training, folder,
@@ -176,9 +198,19 @@ def run(
         "config": recipe.record(),
     }
     checkpoint.write_json(files.results, {**record, **about})
-    title = f"{recipe.learner} on {recipe.data}\n{recipe.test_way}-way {recipe.test_shot}-shot, {result}"
+    title = f"{recipe.learner} on {recipe.data}\n{task(recipe.test_way, recipe.test_shot)}, {result}"
     try:
         curve.draw(files.records(), files.curve, title)
+        if isinstance(drawn.episodes, SinusoidSampler):
+            adapted_curves.draw(learner, outcome.params, drawn.episodes, files.adapted)
     except ImportError as error:
         say(f"no curve.png: {error}")
     return result, outcome
+
+
+def _check_ways(learner: Learner, recipe: Recipe) -> None:
+    """Raises ValueError where a learner has fewer classes than its episodes."""
+    way = getattr(learner, "way", None)
+    for name in ("way", "test_way"):
+        if way is not None and getattr(recipe, name) > way:
+            raise ValueError(f"{recipe.learner}: {name}={getattr(recipe, name)}; its head is for {way} classes")

@@ -34,42 +34,48 @@ def conv_block_init(rng: np.random.Generator, inputs: int, filters: int) -> Para
 
 
 def conv_block(
-    params: Params, x: Any, statistics: Params | None = None, *, padding: int = 1, pool: bool = True
-) -> tuple[Any, Params]:
+    params: Params, x: Any, statistics: Params | None = None, *,
+    stride: int | tuple[int, int] = 1, padding: int | str = 1, pool: bool = True, eps: float = EPS,
+) -> tuple[Any, Params]:  # fmt: skip
     """Convolution 3x3, batch norm, ReLU and with `pool` max-pool 2x2 (floor): [T, B, H, W, C] -> [T, B, h, w, filters].
 
-    `statistics` to normalise by are {"mean", "var"} [filters], or [T, filters] per task; without them each task's batch
-    is normalised by its own. Also returns the statistics: those given, or the batch's [T, filters], variance unbiased.
+    Stride and padding are those of `ops.conv2d`; the norm has scale 1 where `params` have no "gamma". `statistics` to
+    normalise by are {"mean", "var"} [filters], or [T, filters] per task; without them each task's batch is normalised
+    by its own. Also returns the statistics: those given, or the batch's [T, filters], variance unbiased.
     """
     if statistics is not None:
-        scale, shift = _affine(params, statistics)
+        scale, shift = _affine(params, statistics, eps)
         # convolution is linear: scaling its few weights scales its many results
-        return _relu_pool(ops.conv2d(x, params["w"] * scale, padding=padding), shift, pool), statistics
-    if padding == 1 and pool:
-        pooled, batch = ops.conv_block(x, params["w"], params["gamma"], params["beta"], EPS)
+        maps = ops.conv2d(x, params["w"] * _against(scale, 5), stride, padding)
+        return _relu_pool(maps, _against(shift, 5), pool), statistics
+    if padding == 1 and pool and stride in (1, (1, 1)):
+        pooled, batch = ops.conv_block(x, params["w"], _gamma(params), params["beta"], eps)
         return pooled, _unbiased(batch, math.prod(x.shape[1:4]))
-    return norm_block(params, ops.conv2d(x, params["w"], padding=padding), pool=pool)
+    return norm_block(params, ops.conv2d(x, params["w"], stride, padding), pool=pool, eps=eps)
 
 
-def norm_block(params: Params, maps: Any, statistics: Params | None = None, *, pool: bool = True) -> tuple[Any, Params]:
-    """What follows the convolution in a `conv_block`, on its result [T, B, H, W, C]."""
+def norm_block(
+    params: Params, maps: Any, statistics: Params | None = None, *, pool: bool = True, eps: float = EPS
+) -> tuple[Any, Params]:
+    """What follows the convolution in a `conv_block`, on its result [T, B, H, W, C] or, unpooled, any [T, ..., C]."""
     if statistics is not None:
-        scale, shift = _affine(params, statistics)
+        scale, shift = (_against(a, maps.ndim) for a in _affine(params, statistics, eps))
         return _relu_pool(maps * scale, shift, pool), statistics
-    gamma, beta, values = params["gamma"], params["beta"], math.prod(maps.shape[1:4])
-    if pool:
-        pooled, batch = ops.batch_norm_relu_max_pool2d(maps, gamma, beta, EPS)
-        return pooled, _unbiased(batch, values)
-    mean, var = (statistic(maps, axis=(1, 2, 3), keepdims=True) for statistic in (ops.mean, ops.var))
-    y = ops.relu(ops.batch_norm(maps, _per_task(gamma), _per_task(beta), mean, var, eps=EPS))
-    batch = {"mean": stop_gradient(mean)[:, 0, 0, 0], "var": stop_gradient(var)[:, 0, 0, 0]}
-    return y, _unbiased(batch, values)
+    norm = ops.batch_norm_relu_max_pool2d if pool else ops.batch_norm_relu
+    y, batch = norm(maps, _gamma(params), params["beta"], eps)
+    return y, _unbiased(batch, math.prod(maps.shape[1:-1]))
 
 
-def _affine(params: Params, statistics: Params) -> tuple[Any, Any]:
+def _gamma(params: Params) -> Any:
+    """The scale of a batch norm: 1 where it learns only a shift."""
+    beta = params["beta"]
+    return params["gamma"] if "gamma" in params else stop_gradient(beta) * 0 + 1
+
+
+def _affine(params: Params, statistics: Params, eps: float) -> tuple[Any, Any]:
     """Batch norm by given statistics as a factor and a term per channel."""
-    scale = params["gamma"] / ops.sqrt(statistics["var"] + EPS)
-    return _per_task(scale), _per_task(params["beta"] - statistics["mean"] * scale)
+    scale = _gamma(params) / ops.sqrt(statistics["var"] + eps)
+    return scale, params["beta"] - statistics["mean"] * scale
 
 
 def _relu_pool(maps: Any, shift: Any, pool: bool) -> Any:
@@ -81,9 +87,9 @@ def _unbiased(batch: Params, values: int) -> Params:
     return {"mean": batch["mean"], "var": batch["var"] * (values / max(values - 1, 1))}
 
 
-def _per_task(weights: Any) -> Any:
-    """Channel weights [C] as they are, [T, C] against [T, B, H, W, C]."""
-    return weights if weights.ndim == 1 else weights.reshape(weights.shape[0], 1, 1, 1, -1)
+def _against(channels: Any, ndim: int) -> Any:
+    """[C] as it is, [T, C] against [T, ..., C] of `ndim` axes."""
+    return channels if channels.ndim == 1 else channels.reshape(channels.shape[0], *(1,) * (ndim - 2), -1)
 
 
 def conv_net_init(rng: np.random.Generator, channels: int = 1, filters: int = 64, blocks: int = 4) -> Params:
@@ -118,8 +124,11 @@ def linear_init(rng: np.random.Generator, inputs: int, outputs: int) -> Params:
 
 
 def linear(params: Params, x: Any) -> Any:
-    """x @ w + b on the last axis: [..., inputs] -> [..., outputs]."""
-    return x @ params["w"] + params["b"]
+    """x @ w + b on the last axis: [..., inputs] -> [..., outputs].
+
+    Each task may have its own: x [T, B, inputs], w [T, inputs, outputs], b [T, outputs].
+    """
+    return x @ params["w"] + _against(params["b"], x.ndim)
 
 
 def running_init(params: Params) -> Params:

@@ -153,6 +153,16 @@ def cosine(lr: float) -> Schedule:
     return lambda progress: lr * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
 
+def linear(lr: float) -> Schedule:
+    """From `lr` down to 0 along a straight line (Nichol et al. 2018).
+
+    >>> falling = linear(1.0)
+    >>> [falling(progress) for progress in (0.0, 0.25, 1.0)]
+    [1.0, 0.75, 0.0]
+    """
+    return lambda progress: lr * (1 - min(progress, 1.0))
+
+
 #: What a run's settings can name.
 OPTIMIZERS: dict[str, Callable[[Rate], Optimizer]] = {
     "sgd": sgd,
@@ -160,7 +170,12 @@ OPTIMIZERS: dict[str, Callable[[Rate], Optimizer]] = {
     "adam": adam,
     "rmsprop": rmsprop,
 }
-SCHEDULES: dict[str, Callable[[float], Schedule]] = {"constant": constant, "step": step_decay, "cosine": cosine}
+SCHEDULES: dict[str, Callable[[float], Schedule]] = {
+    "constant": constant,
+    "step": step_decay,
+    "cosine": cosine,
+    "linear": linear,
+}
 
 
 def global_norm(grads: Any) -> Any:

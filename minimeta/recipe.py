@@ -19,9 +19,11 @@ class Recipe:
     """One run: a learner with its hyper-parameters, data, episodes for training and for test, how to train.
 
     Training episodes are `way`-way `shot`-shot with `query` queries per class. Validation and test episodes are
-    `test_way`-way `test_shot`-shot, with `query` queries in validation and `test_query` in test. `split` is a scheme
-    of the data set, None where it has none. Images have the size the learner says; those
-    of the training are distorted by random affine maps if `augmentation` is "affine".
+    `test_way`-way `test_shot`-shot, with `query` queries in validation and `test_query` in test. In regression both
+    ways are 0, shots and queries are points of a task. A learner trained on all classes at once takes `shot` examples
+    a step; its `way` is their number, found when the run begins. `split` is a scheme of the data set, None where it has
+    none. Images have the size the learner says; those of the training are distorted by random affine maps if
+    `augmentation` is "affine".
     """
 
     learner: str
@@ -47,8 +49,12 @@ class Recipe:
             raise ValueError(f"augmentation={self.augmentation!r}; choose from {', '.join(AUGMENTATIONS)}")
 
     def make_learner(self) -> Learner:
-        """The learner. Raises ValueError for an unknown one and for hyper-parameters it has not."""
-        return learners.make(self.learner, **self.hyper)
+        """The learner. Raises ValueError for an unknown one and for hyper-parameters it has not.
+
+        One that has weights for each class is for as many as training episodes have.
+        """
+        own = {"way": self.way} if "way" in learners.hyper_parameters(self.learner) else {}
+        return learners.make(self.learner, **{**own, **self.hyper})
 
     def record(self) -> dict[str, Any]:
         """For JSON, with every hyper-parameter of the learner spelled out, so that later defaults change nothing."""

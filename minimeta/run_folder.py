@@ -6,10 +6,12 @@
     state.safetensors           parameters, optimizer and counters: all a run needs to go on
     state.previous.safetensors  the state before that one
     results.json, curve.png     accuracy on the test episodes; loss and validation over the steps
+    adapted.png                 of a run on sinusoids: what a few steps of adaptation make of some tasks
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from pathlib import Path
@@ -35,6 +37,7 @@ class RunFolder:
         self.previous = self.path / "state.previous.safetensors"
         self.results = self.path / "results.json"
         self.curve = self.path / "curve.png"
+        self.adapted = self.path / "adapted.png"
 
     def enter(self, config: dict[str, Any], resume: bool) -> None:
         """Make the folder, or with `resume` make sure that it holds this very run, and write config.json.
@@ -101,6 +104,20 @@ class RunFolder:
         except CheckpointError as error:
             hint = f"; the state before it is {self.previous}: rename it to {self.state.name} to go on from there"
             raise CheckpointError(f"{error}{hint if self.previous.exists() else ''}") from error
+
+
+def numbered(base: Path) -> tuple[Path, Path]:
+    """Of `base`, `base`-2, `base`-3, ... the last that is taken and the first that is free; `base` if none is taken.
+
+    >>> [str(folder) for folder in numbered(Path("no such folder"))]
+    ['no such folder', 'no such folder']
+    """
+    taken = folder = base
+    for number in itertools.count(2):
+        if not folder.exists():
+            break
+        taken, folder = folder, base.with_name(f"{base.name}-{number}")
+    return taken, folder
 
 
 def _comparable(config: dict[str, Any]) -> dict[str, Any]:

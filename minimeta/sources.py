@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minimeta.data import DataError, EpisodeSampler, SinusoidSampler, load
+from minimeta.data import DataError, EpisodeSampler, JointSampler, SinusoidSampler, load
 from minimeta.data.augmentation import Affine
 from minimeta.evaluation import Episodes
 
@@ -41,6 +41,15 @@ def check(data: str) -> None:
         raise ValueError(f"unknown data {data!r}; choose from {', '.join(DATASETS)}, or name a folder of class folders")
 
 
+def task(way: int, shot: int) -> str:
+    """What is to be learned from how much, in words; way 0 is regression.
+
+    >>> task(5, 1), task(0, 10)
+    ('5-way 1-shot', '10-shot regression')
+    """
+    return f"{way}-way {shot}-shot" if way else f"{shot}-shot regression"
+
+
 def source(
     data: str,
     part: str,
@@ -53,12 +62,14 @@ def source(
     size: int = 28,
     channels: int = 1,
     shuffle_support: bool = False,
+    joint: bool = False,
     seed: int = 0,
     data_dir: str | PathLike[str] | None = None,
 ) -> Source:
     """The episodes of a part of a data set; train, val and test have streams of random numbers of their own.
 
     `data` is one of DATASETS or a folder of images (`minimeta.data.load`), `size` and `channels` are of images.
+    `joint` gives mini-batches of `shot` images of all classes at once (`JointSampler`); sinusoids stay as they are.
     The seed draws episodes, never the data's split, so that runs with different seeds can be compared and a model is
     never tested on classes it was trained on. Raises DataError where the data cannot supply such episodes.
 
@@ -72,6 +83,8 @@ def source(
             raise DataError(f"sinusoid has no split schemes, got split={split!r}")
         return Source(SinusoidSampler(shot, query, seed=stream), part)
     dataset = load(data, part, split=split, size=size, channels=channels, data_dir=data_dir)
+    if joint:
+        return Source(JointSampler(dataset, shot, rotations=rotations, seed=stream), dataset.split)
     sampler = EpisodeSampler(
         dataset, way, shot, query, rotations=rotations, shuffle_support=shuffle_support, seed=stream
     )

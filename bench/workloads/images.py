@@ -20,21 +20,21 @@ def episode(tasks: int, way: int, queries: int, dtype: Any) -> Episode:
     return Episode(xs, np.tile(labels, (tasks, 1)), xq, np.tile(labels.repeat(queries), (tasks, 1)), way)
 
 
-def torch_features(params: list[Any], x: Any) -> Any:
+def torch_features(params: list[Any], x: Any, eps: float = 1e-5) -> Any:
     """conv4 on [B, 1, 28, 28] -> [B, 64], from filters, scale and shift of each block, by the batch's statistics."""
     from torch.nn import functional
 
     for w, gamma, beta in zip(*[iter(params)] * 3, strict=True):
-        x = functional.batch_norm(functional.conv2d(x, w, padding=1), None, None, gamma, beta, training=True)
+        x = functional.batch_norm(functional.conv2d(x, w, padding=1), None, None, gamma, beta, training=True, eps=eps)
         x = functional.max_pool2d(functional.relu(x), 2)
     return x.flatten(1)
 
 
-def torch_features_for_vmap(params: list[Any], x: Any) -> Any:
+def torch_features_for_vmap(params: list[Any], x: Any, eps: float = 1e-5) -> Any:
     """The same with scale and shift apart: under vmap, PyTorch 2.13's second derivative by them together is wrong."""
     from torch.nn import functional
 
     for w, gamma, beta in zip(*[iter(params)] * 3, strict=True):
-        x = functional.batch_norm(functional.conv2d(x, w, padding=1), None, None, training=True)
+        x = functional.batch_norm(functional.conv2d(x, w, padding=1), None, None, training=True, eps=eps)
         x = functional.max_pool2d(functional.relu(x * gamma[:, None, None] + beta[:, None, None]), 2)
     return x.flatten(1)

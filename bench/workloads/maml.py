@@ -1,4 +1,4 @@
-"""The meta-gradient of MAML on images: 5-way 1-shot, conv4-64 with a linear head."""
+"""The meta-gradient of MAML on images: 5-way 1-shot, conv4-64 with a linear head, everything adapted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import numpy as np
 from workloads import images, layout, meta_gradient
 from workloads.candidate import Candidate
 
-from minimeta import layers, ops, tree
+from minimeta import tree
+from minimeta.learners.base import Params
+from minimeta.learners.optimization_based.maml import MAML
+from minimeta.learners.optimization_based.networks import EPS
 
 WAY, RATE = 5, 0.4
 
@@ -30,12 +33,20 @@ class Maml:
         return meta_gradient.InnerLoop(RATE, self.inner_steps, self.first_order)
 
     @property
+    def learner(self) -> MAML:
+        return MAML(
+            way=WAY, architecture="conv4", inner_lr=(RATE,), inner_steps=self.inner_steps, reduction="mean",
+            order=1 if self.first_order else 2, adapt_norm=True,
+        )  # fmt: skip
+
+    @property
     def flop(self) -> float:
         return self.tasks * images.FORWARD_FLOP * meta_gradient.passes(self.inner, WAY, WAY * self.queries)
 
     def minimeta(self) -> Candidate:
+        learner, params = self.learner, self.init()
         episode = images.episode(self.tasks, WAY, self.queries, self.dtype)
-        return meta_gradient.at_once(_logits, ops.cross_entropy, self.inner, self._init(), episode)
+        return Candidate(lambda: learner.meta_grad(params, episode).grads)
 
     def torch(self) -> dict[str, Candidate]:
         import torch
@@ -44,7 +55,7 @@ class Maml:
         episode = images.episode(self.tasks, WAY, self.queries, self.dtype)
         xs, xq = layout.images(episode.xs), layout.images(episode.xq)
         data = [xs, torch.from_numpy(episode.ys), xq, torch.from_numpy(episode.yq)]
-        leaves, channels_last = (layout.to_torch(self._init(), channels_last=choice) for choice in (False, True))
+        leaves, channels_last = (layout.to_torch(self.init(), channels_last=choice) for choice in (False, True))
         return {
             "loop": meta_gradient.torch_loop(_torch_logits, cross_entropy, self.inner, leaves, data),
             "loop, channels last": meta_gradient.torch_loop(
@@ -53,23 +64,17 @@ class Maml:
             "vmap": meta_gradient.torch_vmap(_torch_logits_for_vmap, cross_entropy, self.inner, leaves, data),
         }
 
-    def _init(self) -> layers.Params:
-        rng = np.random.default_rng(1)
-        head = {"w": layers.uniform(rng, (64, WAY), 64), "b": np.zeros(WAY, np.float32)}
-        return tree.map(lambda w: w.astype(self.dtype), {"net": layers.conv_net_init(rng), "head": head})
-
-
-def _logits(params: Any, x: Any) -> Any:
-    features, _ = layers.conv_net(params["net"], x)
-    return features @ params["head"]["w"] + params["head"]["b"][:, None]
+    def init(self) -> Params:
+        params: Params = tree.map(lambda w: w.astype(self.dtype), self.learner.init(np.random.default_rng(1)))
+        return params
 
 
 def _torch_logits(params: list[Any], x: Any) -> Any:
-    return _torch_head(images.torch_features(params[:-2], x), *params[-2:])
+    return _torch_head(images.torch_features(params[:-2], x, EPS), *params[-2:])
 
 
 def _torch_logits_for_vmap(params: list[Any], x: Any) -> Any:
-    return _torch_head(images.torch_features_for_vmap(params[:-2], x), *params[-2:])
+    return _torch_head(images.torch_features_for_vmap(params[:-2], x, EPS), *params[-2:])
 
 
 def _torch_head(features: Any, w: Any, b: Any) -> Any:

@@ -1,6 +1,6 @@
-"""The gradient of MAML's outer loss, of all tasks at once or task by task.
+"""The gradient of MAML's outer loss in PyTorch, of all tasks at once or task by task.
 
-`network(params, x)` and `loss(predictions, targets)`, a mean, are those of the library at hand.
+`network(params, x)` and `loss(predictions, targets)`, a mean, are PyTorch's.
 """
 
 from __future__ import annotations
@@ -12,9 +12,6 @@ from typing import Any
 from workloads import layout
 from workloads.candidate import Candidate
 
-from minimeta import grad, ops, stop_gradient, tree
-from minimeta.data.episodes import Episode
-
 Function = Callable[[Any, Any], Any]
 
 
@@ -25,23 +22,6 @@ class InnerLoop:
     rate: float
     steps: int
     first_order: bool = False
-
-
-def at_once(network: Function, loss: Function, inner: InnerLoop, params: Any, episode: Episode) -> Candidate:
-    tasks = len(episode.xs)
-
-    def inner_loss(fast: Any) -> Any:
-        return loss(network(fast, episode.xs), episode.ys) * tasks  # the sum over tasks of each one's mean
-
-    def outer_loss(params: Any) -> Any:
-        fast = tree.map(lambda p: ops.broadcast_to(p, (tasks, *p.shape)), params)
-        for _ in range(inner.steps):
-            gradient = grad(inner_loss)(stop_gradient(fast) if inner.first_order else fast)
-            fast = tree.map(lambda w, g: w - inner.rate * g, fast, gradient)
-        return loss(network(fast, episode.xq), episode.yq)
-
-    meta_gradient = grad(outer_loss)
-    return Candidate(lambda: meta_gradient(params))
 
 
 def torch_loop(network: Function, loss: Function, inner: InnerLoop, leaves: list[Any], data: list[Any]) -> Candidate:
@@ -64,7 +44,7 @@ def torch_loop(network: Function, loss: Function, inner: InnerLoop, leaves: list
 
 
 def torch_at_once(network: Function, loss: Function, inner: InnerLoop, leaves: list[Any], data: list[Any]) -> Candidate:
-    """As minimeta does it: `network` takes parameters with a task axis of their own."""
+    """As minimeta's MAML does it: `network` takes parameters with a task axis of their own."""
     import torch
 
     xs, ys, xq, yq = data

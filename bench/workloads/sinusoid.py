@@ -10,8 +10,8 @@ import numpy as np
 from workloads import layout, meta_gradient
 from workloads.candidate import Candidate
 
-from minimeta import layers, ops
 from minimeta.data.sinusoid import SinusoidSampler
+from minimeta.learners.optimization_based.maml import MAML
 
 TASKS, SHOT, QUERIES, RATE = 25, 10, 10, 0.01
 SIZES = (1, 40, 40, 1)
@@ -23,6 +23,10 @@ class Sinusoid:
     bytes = 0.0
 
     @property
+    def learner(self) -> MAML:
+        return MAML(way=0, architecture="regressor", batch_norm="none", inner_lr=(RATE,), inner_steps=self.inner_steps)
+
+    @property
     def inner(self) -> meta_gradient.InnerLoop:
         return meta_gradient.InnerLoop(RATE, self.inner_steps)
 
@@ -32,38 +36,23 @@ class Sinusoid:
         return TASKS * forward * meta_gradient.passes(self.inner, SHOT, QUERIES)
 
     def minimeta(self) -> Candidate:
-        return meta_gradient.at_once(_regression, ops.mse, self.inner, _init(), _episode())
+        learner, params = self.learner, self.learner.init(np.random.default_rng(1))
+        episode = SinusoidSampler(SHOT, QUERIES).batch(first=0, tasks=TASKS)
+        return Candidate(lambda: learner.meta_grad(params, episode).grads)
 
     def torch(self) -> dict[str, Candidate]:
         import torch
         from torch.nn.functional import mse_loss
 
-        data = [torch.from_numpy(array) for array in _episode()[:4]]
-        parts = (mse_loss, self.inner, layout.to_torch(_init()), data)
+        episode = SinusoidSampler(SHOT, QUERIES).batch(first=0, tasks=TASKS)
+        data = [torch.from_numpy(array) for array in episode[:4]]
+        params = layout.to_torch(self.learner.init(np.random.default_rng(1)))
+        parts = (mse_loss, self.inner, params, data)
         return {
             "loop": meta_gradient.torch_loop(_torch_regression, *parts),
             "vmap": meta_gradient.torch_vmap(_torch_regression, *parts),
             "at once": meta_gradient.torch_at_once(_torch_regressions, *parts),
         }
-
-
-def _episode() -> Any:
-    return SinusoidSampler(SHOT, QUERIES).batch(first=0, tasks=TASKS)
-
-
-def _init() -> list[layers.Params]:
-    rng = np.random.default_rng(1)
-    return [
-        {"w": layers.uniform(rng, (fan_in, fan_out), fan_in), "b": layers.uniform(rng, (fan_out,), fan_in)}
-        for fan_in, fan_out in pairwise(SIZES)
-    ]
-
-
-def _regression(params: Any, x: Any) -> Any:
-    for i, layer in enumerate(params):
-        x = x @ layer["w"] + layer["b"][:, None]
-        x = ops.relu(x) if i < len(params) - 1 else x
-    return x
 
 
 def _torch_regression(params: list[Any], x: Any) -> Any:

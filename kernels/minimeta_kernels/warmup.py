@@ -72,6 +72,7 @@ def _examples(a: Callable[..., Any]) -> Examples:
         yield from _twice_differentiable(name, rows, rows, rows, rows)
     yield from _convolutions(a(1, 1, 3, 3, 1), a(1, 3, 3, 1, 2))
     yield from _convolutions(a(1, 4, 8, 8, 64), a(1, 3, 3, 64, 64))  # enough for Winograd's form
+    yield from _norm_relu(a(1, 2, 3), a(1, 3))
     yield from _norm_relu_pool(a(1, 1, 2, 2, 1), a(1, 1, 1, 1, 1), a(1, 1))
     yield from _conv_block(a(1, 1, 2, 2, 1), a(1, 3, 3, 1, 2), a(1, 1, 1, 1, 2), a(1, 2))
     yield from _memory(a(1, 3, 2), a(1, 1, 3), a(1, 3), a(1, 1, 1, 2), a(1, 1, 1))
@@ -97,8 +98,16 @@ def _convolutions(x: Any, w: Any) -> Examples:
     yield "conv_weight", Example((x, g), {**options, "kernel": w.shape[1:3]})
 
 
-def _norm_relu_pool(x: Any, pooled: Any, channels: Any) -> Examples:
+def _norm_relu(x: Any, channels: Any) -> Examples:
     """The mean, the variance, gamma and beta are all `channels`."""
+    inputs = x, channels, channels
+    yield "norm_relu", Example(inputs, {})
+    yield "norm_relu_vjp", Example((x, channels, channels, *inputs), {})
+    yield "norm_relu_vjp2", Example((inputs, x, channels, channels, *inputs), {})
+
+
+def _norm_relu_pool(x: Any, pooled: Any, channels: Any) -> Examples:
+    """As for `_norm_relu`."""
     inputs = x, channels, channels
     yield "norm_relu_pool", Example(inputs, {})
     yield "norm_relu_pool_vjp", Example((pooled, pooled, channels, channels, *inputs), {})

@@ -35,6 +35,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--batch-norm", metavar="MODE", help="statistics to normalise by: running, batch, support+1, episode"
     )
+    parser.add_argument("--adapt-steps", type=int, metavar="N", help="of a learner that adapts by steps, and by step")
     parser.add_argument("--backend", choices=("numpy", "cupy"), default="numpy")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(command=run)
@@ -47,9 +48,11 @@ def run(args: argparse.Namespace) -> int:
     if (args.protocol == "lake") != (args.runs is not None):
         raise ValueError(f"--protocol {args.protocol}, --runs {args.runs}: the lake protocol needs runs, no other does")
     model = load_model(args.dir)
-    if args.batch_norm is not None:
-        hyper = {**model.recipe.hyper, "batch_norm": args.batch_norm}
-        model = model._replace(learner=replace(model.recipe, hyper=hyper).make_learner())
+    if args.adapt_steps is not None and not hasattr(model.learner, "states"):
+        raise ValueError(f"--adapt-steps {args.adapt_steps}: {model.recipe.learner} does not adapt by steps")
+    changes = {"batch_norm": args.batch_norm, "test_steps": args.adapt_steps}
+    hyper = {**model.recipe.hyper, **{name: value for name, value in changes.items() if value is not None}}
+    model = model._replace(learner=replace(model.recipe, hyper=hyper).make_learner())
     record, text = (_on_lake_runs if args.protocol == "lake" else _on_episodes)(args, model)
     print(json.dumps(record) if args.json else text)
     return 0
@@ -58,13 +61,20 @@ def run(args: argparse.Namespace) -> int:
 def _on_episodes(args: argparse.Namespace, model: Model) -> tuple[dict[str, Any], str]:
     """The record of the result, and the result in words."""
     from minimeta.experiment import assess
+    from minimeta.sources import task
 
     learner, params, recipe = model
     trial = _trial(args, recipe)
     if trial.data == recipe.data and trial.split != recipe.split:
         say(f"note: trained on split {recipe.split}, so {trial.split} may test on classes of the training")
-    result, record = assess(learner, params, trial, trial.source(args.data_dir))
-    return record, f"{trial.way}-way {trial.shot}-shot, {record['split']}, {result}"
+    by_step = args.adapt_steps is not None
+    result, record = assess(learner, params, trial, trial.source(args.data_dir), by_step)
+    text = f"{task(trial.way, trial.shot)}, {record['split']}, {result}"
+    if not by_step:
+        return record, text
+    means, intervals = record[f"{result.metric}_by_step"], record["ci95_by_step"]
+    lines = [f"after {step} steps: {replace(result, mean=means[step], ci95=intervals[step])}" for step in means]
+    return record, "\n".join([*lines, text])
 
 
 def _on_lake_runs(args: argparse.Namespace, model: Model) -> tuple[dict[str, Any], str]:

@@ -46,12 +46,13 @@ def add(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train, print the result of the test; the exit code."""
     from minimeta import experiment
+    from minimeta.sources import task
 
     folder = _out_folder(args)
     recipe = _recipe(args, folder)
-    print(f"{recipe.learner} on {recipe.data}, {recipe.way}-way {recipe.shot}-shot, into {folder}", file=sys.stderr)
+    print(f"{recipe.learner} on {recipe.data}, into {folder}", file=sys.stderr)
     result, outcome = experiment.run(recipe, folder, resume=args.resume, data_dir=args.data_dir, say=say)
-    print(f"test {recipe.test_way}-way {recipe.test_shot}-shot, {result}")
+    print(f"test {task(recipe.test_way, recipe.test_shot)}, {result}")
     print(f"best at step {outcome.best_step} of {outcome.step}, {outcome.seconds:.0f} s; model and results in {folder}")
     if outcome.interrupted:
         say(f"interrupted; go on with: minimeta train --resume --out {folder}")
@@ -97,13 +98,11 @@ def _default_recipe(args: argparse.Namespace, folder: Path) -> Recipe:
 
 def _out_folder(args: argparse.Namespace) -> Path:
     """--out, else runs/LEARNER-DATA with the first free number, or to resume the last taken one."""
+    from minimeta.run_folder import numbered
+
     if args.out is not None:
         return Path(args.out)
     data = Path(args.data or "glyphs").resolve().name  # of a folder its own name
     name = f"{args.learner or 'prototypical'}-{data}" if args.recipe is None else args.recipe.replace("/", "-")
-    base = Path("runs") / name
-    taken, folder, number = base, base, 1
-    while folder.exists():
-        number += 1
-        taken, folder = folder, base.with_name(f"{base.name}-{number}")
-    return taken if args.resume else folder
+    taken, free = numbered(Path("runs") / name)
+    return taken if args.resume else free

@@ -5,8 +5,8 @@
     episode = sampler.batch(first=0, tasks=8)                  # episodes 0..7, the same in any chunking
 
 Datasets: "glyphs", a procedural alphabet that needs no files, "omniglot", real handwriting, and any folder of class
-folders of images. `SinusoidSampler` gives regression tasks. Everything here needs NumPy alone but for reading image
-files (Pillow) and downloading Omniglot (pooch).
+folders of images. `JointSampler` gives batches of all classes at once, `SinusoidSampler` regression tasks. Everything
+here needs NumPy alone but for reading image files (Pillow) and downloading Omniglot (pooch).
 """
 
 import os
@@ -16,6 +16,7 @@ from minimeta.data import glyphs, image_folder, omniglot
 from minimeta.data.episodes import ROTATIONS, Episode, EpisodeSampler, ImageClasses
 from minimeta.data.errors import DataError
 from minimeta.data.images import read_image
+from minimeta.data.joint import JointSampler
 from minimeta.data.sinusoid import SinusoidSampler
 from minimeta.data.splits import PARTS, SCHEMES, parse_split
 
@@ -28,6 +29,7 @@ __all__ = [
     "Episode",
     "EpisodeSampler",
     "ImageClasses",
+    "JointSampler",
     "SinusoidSampler",
     "load",
     "parse_split",

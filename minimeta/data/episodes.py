@@ -109,12 +109,10 @@ class EpisodeSampler:
         shuffle_support: bool = False,
         seed: int = 0,
     ) -> None:
-        if rotations not in ROTATIONS:
-            raise DataError(f"unknown rotations {rotations!r}: choose from {', '.join(ROTATIONS)}")
+        classes = classes_with(dataset, rotations, ROTATIONS)
         for label, value, least in (("way", way, 2), ("shot", shot, 1), ("query", query, 1)):
             if value < least:
                 raise DataError(f"{label} must be at least {least}, got {value}")
-        classes = len(dataset) * (4 if rotations == "fixed_classes" else 1)
         if way > classes:
             raise DataError(f"{way}-way needs {way} classes, split '{dataset.split}' has {classes}")
         counts = np.array(dataset.counts or (dataset.drawings,) * len(dataset))
@@ -124,9 +122,6 @@ class EpisodeSampler:
                 f"{shot}-shot with {query} queries needs {shot + query} drawings per class, "
                 f"split '{dataset.split}' has {counts[fewest]} of class {dataset.names[fewest]!r}"
             )
-        height, width = dataset.images.shape[2:4]
-        if rotations != "none" and height != width:
-            raise DataError(f"rotations need square images, split '{dataset.split}' has {height}x{width} pixels")
         self.dataset = dataset
         self.way = way
         self.shot = shot
@@ -141,11 +136,7 @@ class EpisodeSampler:
         """Episodes number first .. first+tasks-1, the same in any chunking; DataError for first < 0 or tasks < 1."""
         picks = [self._pick(rng) for rng in task_generators(self.seed, first, tasks)]
         characters, rotation, drawings, order = (np.stack(column) for column in zip(*picks, strict=True))
-        images = self.dataset.images[characters[:, :, None], drawings]
-        if self.rotations != "none":
-            _rotate(images, rotation)
-        if images.dtype == np.uint8:
-            images = images * np.float32(1 / 255)
+        images = turned(self.dataset.images[characters[:, :, None], drawings], rotation)
         feat = images.shape[3:]
         labels = np.arange(self.way)
         xs = images[:, :, : self.shot].reshape(tasks, -1, *feat)
@@ -186,8 +177,20 @@ def task_generators(seed: int, first: int, tasks: int) -> list[np.random.Generat
     return [np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(i,))) for i in range(first, first + tasks)]
 
 
-def _rotate(images: np.ndarray, turns: np.ndarray) -> None:
-    """Turn images[t, n] (all its drawings) by turns[t, n] quarters, in place."""
+def classes_with(dataset: ImageClasses, rotations: str, known: tuple[str, ...]) -> int:
+    """The number of classes that `rotations`, one of `known`, makes of a data set; DataError where it cannot."""
+    if rotations not in known:
+        raise DataError(f"unknown rotations {rotations!r}: choose from {', '.join(known)}")
+    height, width = dataset.images.shape[2:4]
+    if rotations != "none" and height != width:
+        raise DataError(f"rotations need square images, split '{dataset.split}' has {height}x{width} pixels")
+    return len(dataset) * (4 if rotations == "fixed_classes" else 1)
+
+
+def turned(images: np.ndarray, turns: np.ndarray) -> np.ndarray:
+    """float32 0..1 of images[t, n] [..., H, W, C], turned by turns[t, n] quarters; `images` is written to."""
     for quarters in (1, 2, 3):
         chosen = turns == quarters
-        images[chosen] = np.rot90(images[chosen], quarters, axes=(2, 3))
+        if chosen.any():
+            images[chosen] = np.rot90(images[chosen], quarters, axes=(-3, -2))
+    return images * np.float32(1 / 255) if images.dtype == np.uint8 else images

@@ -9,6 +9,7 @@ Learners are frozen dataclasses of hyper-parameters; parameters and state are va
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterable
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
@@ -30,6 +31,21 @@ def trainable(params: Params) -> Params:
     return {name: value for name, value in params.items() if name != "running"}
 
 
+def check_choice(learner: Learner, name: str, choices: Iterable[str]) -> None:
+    """Raise ValueError where the hyper-parameter `name` is none of `choices`."""
+    value = getattr(learner, name)
+    if value not in choices:
+        raise ValueError(f"{type(learner).__name__}: {name}={value!r}; choose from {', '.join(choices)}")
+
+
+def check_least(learner: Learner, **least: int) -> None:
+    """Raise ValueError where a hyper-parameter is below its least value."""
+    for name, bound in least.items():
+        value = getattr(learner, name)
+        if value < bound:
+            raise ValueError(f"{type(learner).__name__}: {name}={value}; need {name} >= {bound}")
+
+
 class MetaGradient(NamedTuple):
     """One meta-training signal: the loss, further task means (accuracy, running statistics), the gradient by weight."""
 
@@ -41,10 +57,19 @@ class MetaGradient(NamedTuple):
 class Learner(Protocol):
     """What every learner offers. Arrays have a leading task axis T, see `Episode`; tasks never influence each other.
 
-    `order_sensitive` says that the order of the support set matters, so that episodes present it shuffled.
+    `order_sensitive` says that the order of the support set matters, so that episodes present it shuffled;
+    `label_sensitive` that a class's number does, as where each has weights of its own; `joint` that it is trained on
+    all classes at once instead of in episodes; `exact_gradient` that `meta_grad` gives the derivative of `meta_loss`,
+    not an approximation.
     """
 
     order_sensitive: ClassVar[bool] = False
+    label_sensitive: ClassVar[bool] = False
+    joint: ClassVar[bool] = False
+
+    @property
+    def exact_gradient(self) -> bool:
+        return True
 
     def init(self, rng: np.random.Generator) -> Params:
         """Fresh parameters, drawn on the host as float32 NumPy arrays."""
@@ -61,6 +86,7 @@ class Learner(Protocol):
     def meta_loss(self, params: Params, episode: Episode) -> tuple[Any, dict[str, Any]]:
         """The mean cross-entropy of the queries, and aux: at least {"accuracy": ...}; every entry is a mean over tasks.
 
+        For regression it is the mean squared error, and aux needs no entry.
         A learner with running statistics puts their next value into aux["running"].
         """
         state = self.adapt(params, episode.xs, episode.ys, episode.n_way)

@@ -32,6 +32,7 @@ from minimeta.ops.fused.attention import attention, cosine_attention
 from minimeta.ops.fused.conv_block import conv_block
 from minimeta.ops.fused.lrua import LruaState, lrua, lrua_read, lrua_step, lrua_write
 from minimeta.ops.fused.lstm import lstm_cell, lstm_gates
+from minimeta.ops.fused.norm_relu import batch_norm_relu
 from minimeta.ops.fused.norm_relu_pool import batch_norm_relu_max_pool2d
 from minimeta.ops.fused.pairwise import cosine, euclidean, l1, sqeuclidean
 from minimeta.ops.indexing import (
@@ -100,8 +101,8 @@ _attach()
 
 __all__ = [
     "LruaState", "abs", "add", "argmax", "argmin", "argsort", "astype", "attention", "avg_pool2d", "batch_norm",
-    "batch_norm_relu_max_pool2d", "binary_cross_entropy_with_logits", "broadcast_to", "cholesky", "clip",
-    "concatenate", "conv2d", "conv_block", "cos", "cosine", "cosine_attention", "cross_entropy", "cumsum",
+    "batch_norm_relu", "batch_norm_relu_max_pool2d", "binary_cross_entropy_with_logits", "broadcast_to", "cholesky",
+    "clip", "concatenate", "conv2d", "conv_block", "cos", "cosine", "cosine_attention", "cross_entropy", "cumsum",
     "diag", "divide", "dot", "einsum", "equal", "euclidean", "exp", "expand_dims", "expm1", "flip", "getitem",
     "greater", "greater_equal", "index_add", "index_update", "inv", "isfinite", "isnan", "l1", "layer_norm",
     "less", "less_equal", "log", "log1p", "log_softmax", "logsumexp", "lrua", "lrua_read", "lrua_step",

@@ -326,6 +326,7 @@ cases = [
     ("sqeuclidean", (a(2, 70, 19), a(2, 33, 19)), {}),
     ("conv", (a(2, 2, 7, 6, 3), a(2, 3, 3, 3, 17)), same),
     ("conv", (a(1, 4, 8, 8, 64), a(1, 3, 3, 64, 64)), same),
+    ("norm_relu", (a(2, 90, 29), a(2, 29), a(2, 29)), {}),
     ("norm_relu_pool", (a(2, 3, 6, 5, 19), a(2, 19), a(2, 19)), {}),
 ]
 for name, arrays, options in cases:
@@ -382,6 +383,7 @@ for stride in (1, 2):
 wide = a(3, 3, 64, 64)
 minimeta.hvp(lambda w: (ops.conv2d(a(5, 14, 14, 64), w, padding=1) ** 2).sum(), wide, wide)
 scale = a(6)
+minimeta.hvp(lambda s: ops.batch_norm_relu(a(2, 3, 6), s, s)[0].sum(), scale, scale)
 minimeta.hvp(lambda s: ops.batch_norm_relu_max_pool2d(a(2, 3, 8, 8, 6), s, s)[0].sum(), scale, scale)
 minimeta.grad(lambda s: ops.conv_block(a(2, 3, 8, 8, 1), a(3, 3, 1, 6), s, s)[0].sum())(scale)
 state = ops.LruaState(a(2, 6, 4), a(2, 2, 6), a(2, 6))

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
-from minimeta import learners
-from minimeta.learners import make
-from minimeta.learners.metric_based import base
+from minimeta import learners, tree
+from minimeta.learners import make, query_by_query
+from minimeta.learners.metric_based.base import MetricLearner
+from minimeta.learners.optimization_based.base import OptimizationLearner
 from minimeta.testing import check_learner
-from tests.learners import plain
+from tests.learners import plain, plain_maml
 
 RELATION = {"size": 20, "padding": 1}
+
+
+def modes_of(family):
+    """The names of a family's learners, each with each of its modes."""
+    made = {name: make(name) for name in learners.names()}
+    normed = {name: learner.modes for name, learner in made.items() if isinstance(learner, family)}
+    return [(name, mode) for name, modes in normed.items() for mode in modes if mode != "none"]
+
+
+METRIC, OPTIMIZATION = modes_of(MetricLearner), modes_of(OptimizationLearner)
 
 
 class Prototypical:
@@ -87,15 +100,14 @@ def check(learner, params, of, parts, mode):
     np.testing.assert_allclose(plain.logits(learner, params, of), expected, rtol=1e-11, atol=1e-12)
 
 
-@pytest.mark.parametrize("mode", base.MODES)
-@pytest.mark.parametrize("name", learners.names())
-def test_every_learner_keeps_its_promises(name, mode):
+@pytest.mark.parametrize(("name", "mode"), METRIC)
+def test_every_metric_based_learner_keeps_its_promises(name, mode):
     hyper = RELATION if name == "relation" else {"size": 8, "blocks": 2}
     learner = make(name, **hyper, filters=8, batch_norm=mode)
     check_learner(learner, size=learner.size, transductive=mode == "batch")
 
 
-@pytest.mark.parametrize("mode", base.MODES)
+@pytest.mark.parametrize("mode", PLAIN)
 @pytest.mark.parametrize("parts", [Prototypical, Relation])
 @plain.drawn(4)
 def test_each_mode_normalises_as_it_says(parts, mode, seed):
@@ -114,7 +126,7 @@ def test_queries_are_taken_a_few_at_a_time_where_memory_is_short(parts, images, 
         seen.append(x.shape[0] * x.shape[1])
         return embed(self, params, x, statistics)
 
-    monkeypatch.setattr(base, "IMAGES_AT_ONCE", images)
+    monkeypatch.setattr(query_by_query, "IMAGES_AT_ONCE", images)
     monkeypatch.setattr(type(learner), "embed", counted)
     check(learner, params, of, parts, "support+1")
     assert seen == ([24, 24] if images == 25 else [12] * 4)
@@ -139,7 +151,53 @@ def test_training_does_not_depend_on_the_mode(mode, seed):
             np.testing.assert_allclose(aux["running"][name][key], expected, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", learners.names())
+def adapting(name, mode):
+    """An optimization-based learner, parameters with noise on all, and tasks."""
+    rng = np.random.default_rng(0)
+    learner = make(name, way=3, size=16, filters=2, test_steps=2, batch_norm=mode)
+    params, tasks = plain.weights(learner, rng), plain.episode(rng, query=4, size=16)
+    running = tree.map(np.abs, params.get("running", {}))  # there are roots of them
+    return learner, params | ({"running": running} if running else {}), tasks
+
+
+@pytest.mark.parametrize(("name", "mode"), OPTIMIZATION)
+def test_adapted_weights_predict_in_each_mode_as_it_says(name, mode):
+    learner, params, tasks = adapting(name, mode)
+    state = learner.adapt(params, *tasks[:2], 3)
+    scores = learner.predict(params, state, tasks.xq)
+    for t, (xs, xq) in enumerate(zip(tasks.xs, tasks.xq, strict=True)):
+        net = tree.map(lambda w, t=t: w[t], state.weights)
+
+        def score(x, given=None, net=net):
+            return plain_maml.network(learner.architecture, net, x, given)[0]
+
+        expected = {
+            "running": lambda: score(xq, params["running"]),  # noqa: B023 (used at once)
+            "batch": lambda: score(xq),  # noqa: B023
+            "episode": lambda: score(xq, plain_maml.network(learner.architecture, net, xs)[1]),  # noqa: B023
+            "support+1": lambda: np.stack([score(np.concatenate([xs, query[None]]))[-1] for query in xq]),  # noqa: B023
+        }[mode]()
+        np.testing.assert_allclose(scores[t], expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", dict(OPTIMIZATION))
+def test_adaptation_and_training_do_not_depend_on_the_mode(name):
+    """Support sets, and queries in training, are normalised by their own; but where averages are kept, by these."""
+    found = {mode: adapting(name, mode) for of_name, mode in OPTIMIZATION if of_name == name}
+    weights = [
+        learner.adapt(params, *tasks[:2], 3).weights
+        for mode, (learner, params, tasks) in found.items()
+        if mode != "running"
+    ]
+    signals = [learner.meta_grad(params, tasks) for learner, params, tasks in found.values()]
+    assert len(weights) >= 3
+    for first, *others in (weights, signals):
+        for other in others:
+            tree.map(np.testing.assert_array_equal, other, first)
+
+
+@pytest.mark.parametrize("name", dict(METRIC + OPTIMIZATION))
 def test_unknown_modes_are_named(name):
-    with pytest.raises(ValueError, match=r"batch_norm='frozen'; choose from running, batch, support\+1, episode"):
+    modes = re.escape(", ".join(type(make(name)).modes))
+    with pytest.raises(ValueError, match=f"batch_norm='frozen'; choose from {modes}"):
         make(name, batch_norm="frozen")

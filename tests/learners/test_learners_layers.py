@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from minimeta import layers
+from minimeta import layers, ops
 from tests.learners import plain
 
 TASKS, FILTERS = 2, 3
@@ -77,6 +77,56 @@ def test_a_norm_block_is_a_conv_block_after_its_convolution(pool, seed):
             np.testing.assert_allclose(seen[name], expected_seen[name], rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("shape", [(TASKS, 6), (TASKS, 2, 3), (TASKS, 2, 3, 2)])
+@plain.drawn(10)
+def test_a_norm_block_takes_any_number_of_axes(shape, seed):
+    """Fully connected layers have one between tasks and channels; the result is that for images of one row."""
+    rng = np.random.default_rng(seed)
+    values, params = rng.standard_normal((*shape, FILTERS)), {"beta": rng.standard_normal((TASKS, FILTERS))}
+    given = {"mean": rng.standard_normal((TASKS, FILTERS)), "var": rng.uniform(0.5, 2.0, (TASKS, FILTERS))}
+    for statistics in (None, given):
+        found, seen = layers.norm_block(params, values, statistics, pool=False)
+        for t in range(TASKS):
+            rows = values[t].reshape(-1, FILTERS)
+            own = (rows.mean(0), rows.var(0)) if statistics is None else (given["mean"][t], given["var"][t])
+            expected = np.maximum((rows - own[0]) / np.sqrt(own[1] + 1e-5) + params["beta"][t], 0)
+            np.testing.assert_allclose(found[t].reshape(-1, FILTERS), expected, rtol=0, atol=1e-12)
+            variance = rows.var(0, ddof=1) if statistics is None else given["var"][t]
+            np.testing.assert_allclose(seen["var"][t], variance, rtol=1e-11)
+
+
+@pytest.mark.parametrize("pool", [True, False])
+@pytest.mark.parametrize("given", [True, False])
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_norm_without_gamma_has_scale_1(fast, given, pool):
+    x, params, statistics = block_case(0, fast, False)
+    without = {name: array for name, array in params.items() if name != "gamma"}
+    ones = {**params, "gamma": np.ones_like(params["gamma"])}
+    found, expected = (layers.conv_block(p, x, statistics if given else None, pool=pool)[0] for p in (without, ones))
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("given", [True, False])
+@pytest.mark.parametrize(
+    ("stride", "padding", "size"), [(2, "SAME", (4, 3)), ((2, 1), 1, (4, 6)), (1, "SAME", (7, 6)), ((1, 1), 1, (7, 6))]
+)
+def test_stride_padding_and_eps_are_those_of_the_parts(stride, padding, size, given):
+    x, params, statistics = block_case(1, True, True)
+    found, seen = layers.conv_block(
+        params, x, statistics if given else None, stride=stride, padding=padding, pool=False, eps=0.5
+    )
+    assert found.shape[2:4] == size
+    maps = ops.conv2d(x, params["w"], stride, padding)
+    own = {"mean": maps.mean((1, 2, 3)), "var": maps.var((1, 2, 3))}
+    mean, var, gamma, beta = (
+        a[:, None, None, None] for a in (*(statistics if given else own).values(), params["gamma"], params["beta"])
+    )
+    expected = np.maximum((maps - mean) / np.sqrt(var + 0.5) * gamma + beta, 0)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+    pooled, _ = layers.conv_block(params, x, seen if given else None, stride=stride, padding=padding, eps=0.5)
+    np.testing.assert_allclose(pooled, ops.max_pool2d(expected), rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("size", "channels", "filters", "blocks"), [(28, 1, 4, 4), (84, 3, 2, 4), (9, 2, 3, 1), (5, 3, 2, 0)]
 )
@@ -116,6 +166,15 @@ def test_a_linear_layer_has_a_bias():
     params = layers.linear_init(np.random.default_rng(0), 4, 3)
     x = np.random.default_rng(1).standard_normal((2, 5, 4))
     expected = [[[row @ params["w"][:, j] + params["b"][j] for j in range(3)] for row in task] for task in x]
+    np.testing.assert_allclose(layers.linear(params, x), expected, rtol=0, atol=1e-12)
+
+
+def test_a_linear_layer_may_be_each_tasks_own():
+    """With as many tasks as examples, where a bias broadcast over the wrong axis would go unnoticed."""
+    rng = np.random.default_rng(0)
+    params = {"w": rng.standard_normal((3, 4, 2)), "b": rng.standard_normal((3, 2))}
+    x = rng.standard_normal((3, 3, 4))
+    expected = [x[t] @ params["w"][t] + params["b"][t] for t in range(3)]
     np.testing.assert_allclose(layers.linear(params, x), expected, rtol=0, atol=1e-12)
 
 

@@ -72,6 +72,7 @@ MEMORY = ops.LruaState(RNG.normal(size=(1, 4, 3)), np.full((1, 1, 4), 0.25), np.
 #: What kernels are behind, as functions of an array [2, 3, 6, 6, 2] or of its first numbers.
 ON_KERNELS = {
     "convolution": lambda x: ops.conv2d(x, W, stride=2, padding=1),
+    "norm, relu": lambda x: ops.batch_norm_relu(ops.conv2d(x, W, stride=2), SCALE, SCALE)[0],
     "norm, relu, pool": lambda x: ops.batch_norm_relu_max_pool2d(ops.conv2d(x, W), SCALE, SCALE)[0],
     "conv block": lambda x: ops.conv_block(np.ones((1, 2, 4, 4, 2)) * W[0, 0, 0, 0], W, x[0, 0, 0, :3, 0], SCALE)[0],
     "matmul": lambda x: x[0, 0, :, :, 0] @ x[0, 1, :, :, 0],

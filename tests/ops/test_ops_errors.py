@@ -106,6 +106,16 @@ def test_convolution_and_pooling_name_what_is_wrong(call, text):
         call()
 
 
+@pytest.mark.parametrize(
+    ("x", "gamma", "rule"),
+    [((2, 3), (3,), "need x"), ((2, 4, 3), (4,), "need x"), ((2, 4, 3), (4, 3), "need x"), ((2, 0, 3), (3,), "no val")],
+)
+def test_batch_norm_relu_names_shapes_and_rule(x, gamma, rule):
+    text = re.escape(f"minimeta.batch_norm_relu: x.shape={x}, gamma.shape={gamma}, beta.shape=(3,)")
+    with pytest.raises(ValueError, match=f"{text}.* {rule}"):
+        ops.batch_norm_relu(np.ones(x), np.ones(gamma), np.ones(3))
+
+
 def test_batch_norm_takes_numbers_for_scale_and_shift():
     x, mean, var = np.random.default_rng(0).normal(size=(3, 2)), np.zeros(2), np.ones(2)
     np.testing.assert_allclose(

@@ -18,8 +18,10 @@ KERNELS = Path(importlib.util.find_spec("minimeta_kernels").origin).parent
 
 ENGINE = ("minimeta.autodiff", "minimeta.backend", "minimeta.tree")
 MODEL = ("minimeta.ops", "minimeta.layers", "minimeta.optim", *ENGINE)
-LEARNER = ("minimeta.learners.base", "minimeta.data.episodes", *MODEL)
+LEARNER = ("minimeta.learners.base", "minimeta.learners.query_by_query", "minimeta.data.episodes", *MODEL)
 METRIC_BASED = (*(f"minimeta.learners.metric_based.{name}" for name in ("base", "labels", "similarity")), *LEARNER)
+_SHARED = ("base", "networks", "minibatches")
+OPTIMIZATION_BASED = (*(f"minimeta.learners.optimization_based.{name}" for name in _SHARED), *LEARNER)
 
 #: What a module may import of ours; the longest matching name decides. Modules without an entry are the outer shell
 #: (training, evaluation, command line, checks): they may import anything but what FORBIDDEN says.
@@ -35,6 +37,7 @@ ALLOWED = {
     "minimeta.learners": LEARNER,
     "minimeta.learners.metric_based": METRIC_BASED,
     "minimeta.learners.metric_based.matching_fce": ("minimeta.learners.metric_based.matching", *METRIC_BASED),
+    "minimeta.learners.optimization_based": OPTIMIZATION_BASED,
     "minimeta_kernels": ("minimeta_kernels",),
 }
 
@@ -128,7 +131,9 @@ def test_every_import_points_the_right_way(module):
         ("minimeta.ops.elementwise", "from minimeta_kernels import registry"),
         ("minimeta.data.episodes", "from minimeta import tree"),
         ("minimeta.learners.metric_based.relation", "from minimeta.learners.metric_based.prototypical import logits"),
+        ("minimeta.learners.optimization_based.reptile", "from minimeta.learners.optimization_based.maml import MAML"),
         ("minimeta.training", "from minimeta.learners.metric_based import prototypical"),
+        ("minimeta.analysis.taylor", "from minimeta.learners.optimization_based import maml"),
         ("minimeta.training", "from minimeta import testing"),
         ("minimeta.training", "import tqdm"),
         ("minimeta.training", "try:\n    import scipy.linalg\nexcept ImportError:\n    pass"),

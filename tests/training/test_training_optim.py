@@ -134,6 +134,13 @@ def test_step_decay_halves_every_n_steps(drops, n):
         assert schedule((step + 0.5) / steps) == 0.5 ** (step // n)
 
 
+@given(st.integers(1, 1000), st.floats(1e-5, 10))
+def test_linear_falls_by_the_same_amount_every_step_and_ends_at_0(steps, lr):
+    rates = [optim.SCHEDULES["linear"](lr)(step / steps) for step in range(steps + 1)]
+    np.testing.assert_allclose(np.diff(rates), -lr / steps, rtol=1e-6, atol=1e-12 * lr)
+    assert (rates[0], rates[-1]) == (lr, 0)
+
+
 @given(st.lists(numbers, min_size=1, max_size=6), st.floats(0.01, 100))
 def test_global_norm_clipping_keeps_the_direction_and_bounds_the_length(values, limit):
     grads = {"a": np.array(values), "b": [np.array(values[0])]}

@@ -1,5 +1,25 @@
 """Kernels for NumPy arrays on the processor, compiled by Numba."""
 
-from minimeta_kernels.numba_cpu import attention, conv_block, convolution, lrua, lstm, matmul, norm_relu_pool, pairwise
+from minimeta_kernels.numba_cpu import (
+    attention,
+    conv_block,
+    convolution,
+    lrua,
+    lstm,
+    matmul,
+    norm_relu,
+    norm_relu_pool,
+    pairwise,
+)
 
-__all__ = ["attention", "conv_block", "convolution", "lrua", "lstm", "matmul", "norm_relu_pool", "pairwise"]
+__all__ = [
+    "attention",
+    "conv_block",
+    "convolution",
+    "lrua",
+    "lstm",
+    "matmul",
+    "norm_relu",
+    "norm_relu_pool",
+    "pairwise",
+]

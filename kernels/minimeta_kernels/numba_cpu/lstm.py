@@ -1,7 +1,8 @@
-"""The cell of an LSTM, row by row; the equations are in the reference.
+"""The cell of an LSTM, some rows at a time; the equations are in the reference.
 
-A row is worked on in several short loops with one result each, because with more the compiler gives up proving that
-they do not overlap and leaves them scalar; between the loops the row stays in the first cache.
+The gates of these rows are sorted by block first: loops then run over whole vectors, whatever the size of a cell. There
+are several, with one result each, because with more the compiler gives up proving that they do not overlap and leaves
+them scalar; between the loops the numbers stay in the first cache.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from minimeta_kernels import launch
 from minimeta_kernels.numba_cpu.compiled import compiled, inlined
 from minimeta_kernels.numba_cpu.elementary import sigmoid, tanh
 from minimeta_kernels.registry import register
+
+#: Numbers of a block that are worked on at a time, or those of one row.
+_NUMBERS = 256
 
 #: About what a sigmoid or tanh takes.
 _FLOP = 20
@@ -57,50 +61,68 @@ def _by_rows(*arrays: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
 @compiled
 def _lstm_cell(begin: Any, end: Any, gates: Any, c: Any, h: Any, c_new: Any) -> None:
     size = c.shape[1]
-    active = np.empty(4 * size, c.dtype)
-    for row in range(begin, end):
-        _activate(gates[row], active)
-        i, f, o, u = _blocks(active)
-        for n in range(size):
-            c_new[row, n] = f[n] * c[row, n] + i[n] * u[n]
-        for n in range(size):
-            h[row, n] = o[n] * tanh(c_new[row, n])
+    rows = max(1, _NUMBERS // size)
+    active = np.empty((4, rows * size), c.dtype)
+    for first in range(begin, end, rows):
+        last = min(first + rows, end)
+        _activate(gates[first:last], active)
+        i, f, o, u = active[0], active[1], active[2], active[3]
+        old, new, out = _numbers(c, first, last), _numbers(c_new, first, last), _numbers(h, first, last)
+        for n in range(len(old)):
+            new[n] = f[n] * old[n] + i[n] * u[n]
+        for n in range(len(old)):
+            out[n] = o[n] * tanh(new[n])
 
 
 @compiled
 def _lstm_cell_vjp(begin: Any, end: Any, g_h: Any, g_c: Any, gates: Any, c: Any, to_gates: Any, to_c: Any) -> None:
     size, one = c.shape[1], c.dtype.type(1)
-    active, q, g = np.empty(4 * size, c.dtype), np.empty(size, c.dtype), np.empty(size, c.dtype)
-    for row in range(begin, end):
-        _activate(gates[row], active)
-        i, f, o, u = _blocks(active)
-        to_i, to_f, to_o, to_u = _blocks(to_gates[row])
-        for n in range(size):
-            q[n] = tanh(f[n] * c[row, n] + i[n] * u[n])
-        for n in range(size):
-            g[n] = g_c[row, n] + g_h[row, n] * o[n] * (one - q[n] * q[n])
-        for n in range(size):
+    rows = max(1, _NUMBERS // size)
+    active, to_active = np.empty((4, rows * size), c.dtype), np.empty((4, rows * size), c.dtype)
+    q, g = np.empty(rows * size, c.dtype), np.empty(rows * size, c.dtype)
+    to_i, to_f, to_o, to_u = to_active[0], to_active[1], to_active[2], to_active[3]
+    for first in range(begin, end, rows):
+        last = min(first + rows, end)
+        _activate(gates[first:last], active)
+        i, f, o, u = active[0], active[1], active[2], active[3]
+        old, to_old = _numbers(c, first, last), _numbers(to_c, first, last)
+        from_h, from_c = _numbers(g_h, first, last), _numbers(g_c, first, last)
+        for n in range(len(old)):
+            q[n] = tanh(f[n] * old[n] + i[n] * u[n])
+        for n in range(len(old)):
+            g[n] = from_c[n] + from_h[n] * o[n] * (one - q[n] * q[n])
+        for n in range(len(old)):
             to_i[n] = g[n] * u[n] * i[n] * (one - i[n])
-        for n in range(size):
-            to_f[n] = g[n] * c[row, n] * f[n] * (one - f[n])
-        for n in range(size):
-            to_o[n] = g_h[row, n] * q[n] * o[n] * (one - o[n])
-        for n in range(size):
+        for n in range(len(old)):
+            to_f[n] = g[n] * old[n] * f[n] * (one - f[n])
+        for n in range(len(old)):
+            to_o[n] = from_h[n] * q[n] * o[n] * (one - o[n])
+        for n in range(len(old)):
             to_u[n] = g[n] * i[n] * (one - u[n] * u[n])
-        for n in range(size):
-            to_c[row, n] = g[n] * f[n]
+        for n in range(len(old)):
+            to_old[n] = g[n] * f[n]
+        for row in range(first, last):
+            for k in range(4):
+                for n in range(size):
+                    to_gates[row, k * size + n] = to_active[k, (row - first) * size + n]
+
+
+@inlined
+def _numbers(x: Any, first: Any, last: Any) -> Any:
+    """Rows one after another."""
+    return x.reshape(-1)[first * x.shape[1] : last * x.shape[1]]
 
 
 @inlined
 def _activate(gates: Any, active: Any) -> None:
-    """The first three blocks through the sigmoid, the last through tanh."""
-    for n in range(len(gates) // 4 * 3):
-        active[n] = sigmoid(gates[n])
-    for n in range(len(gates) // 4 * 3, len(gates)):
-        active[n] = tanh(gates[n])
-
-
-@inlined
-def _blocks(row: Any) -> Any:
-    size = len(row) // 4
-    return row[:size], row[size : 2 * size], row[2 * size : 3 * size], row[3 * size :]
+    """The gates of all rows block by block, the first three through the sigmoid, the last through tanh."""
+    rows, size = len(gates), gates.shape[1] // 4
+    for row in range(rows):
+        for k in range(4):
+            for n in range(size):
+                active[k, row * size + n] = gates[row, k * size + n]
+    for k in range(3):
+        for n in range(rows * size):
+            active[k, n] = sigmoid(active[k, n])
+    for n in range(rows * size):
+        active[3, n] = tanh(active[3, n])

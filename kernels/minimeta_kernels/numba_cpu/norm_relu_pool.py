@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from minimeta_kernels import launch
-from minimeta_kernels.numba_cpu import windows
+from minimeta_kernels.numba_cpu import batch_norm, windows
 from minimeta_kernels.numba_cpu.compiled import compiled, inlined
 from minimeta_kernels.numba_cpu.target import TARGET
 from minimeta_kernels.numba_cpu.vector import ahead, data
@@ -126,20 +126,16 @@ def norm_relu_pool_vjp(
 def first_sums(
     g: Any, top: Any, mean: Any, var: Any, gamma: Any, beta: Any, eps: float, pixels: int
 ) -> tuple[Any, Any, Any]:
-    """The gradients of gamma and beta, and before them the five rows from which `windows.spread` makes that of x.
-
-    gx = k g - k mean(g) - (x - mean) k r mean(g x_hat)
-    """
+    """The gradients of gamma and beta, and before them the five rows from which `windows.spread` makes that of x."""
     r = rate(var, eps)
     k = gamma * r
     parts = parts_of(g)
     sums = np.zeros((len(g), parts, 2, g.shape[-1]), g.dtype)
     of = np.stack([mean, k, beta], axis=1)
     launch.parallel(_winner_sums, len(g) * parts, 6 * g.size, g, top, of, sums)
-    g_beta, g_gamma = np.moveaxis(sums.sum(axis=1), 1, 0)
-    g_beta, g_gamma = np.ascontiguousarray(g_beta), g_gamma * r
-    n = g.dtype.type(max(1, pixels))
-    return np.stack([mean, k, beta, -k * g_beta / n, -k * r * g_gamma / n], axis=1), g_gamma, g_beta
+    g_beta, g_d = np.moveaxis(sums.sum(axis=1), 1, 0)
+    g_gamma, level, slope = batch_norm.first_order(g_beta, g_d, k, r, g.dtype.type(max(1, pixels)))
+    return np.stack([mean, k, beta, level, slope], axis=1), g_gamma, np.ascontiguousarray(g_beta)
 
 
 @compiled
@@ -184,18 +180,11 @@ def norm_relu_pool_vjp2(
         _five_sums, len(x) * parts, 8 * x.size, x, np.stack([mean, k, beta], axis=1), g, u, sums
     )
     n = x.dtype.type(max(1, x[:1, ..., :1].size))
-    mean_g, mean_gd, mean_u, mean_ud, mean_gu = np.moveaxis(sums.sum(axis=1), 1, 0) / n
-    mean_gx, mean_ux = mean_gd * r, mean_ud * r
-    mean_gxd = r * (mean_gu - mean_g * mean_u - mean_gx * mean_ux)  # mean(g xd)
-    # gg = k U + gg_x (x - mean) + gg_1; gx = gx_g g + gx_u U + gx_x (x - mean) + gx_1
-    gg_x, gg_1 = (u_gamma - k * mean_ux) * r, u_beta - k * mean_u
-    gx_g, gx_u = u_gamma * r - k * r * mean_ux, -k * r * mean_gx
-    gx_x = (-gx_g * mean_gx + k * r * mean_ux * mean_gx - k * mean_gxd) * r
-    gx_1 = -gx_g * mean_g + k * r * mean_u * mean_gx
-    of = np.stack([mean, k, beta, gg_x, gg_1, gx_g, gx_u, gx_x, gx_1], axis=1)
+    g_gamma, *factors = batch_norm.second_order(np.moveaxis(sums.sum(axis=1), 1, 0), k, r, u_gamma, u_beta, n)
+    of = np.stack([mean, k, beta, *factors], axis=1)
     gg, gx = np.empty_like(g), np.empty_like(x)
     launch.parallel(_combine, len(x) * parts, 12 * x.size, x, of, g, u, gg, gx, parts)
-    return gg, gx, mean_gxd * n
+    return gg, gx, g_gamma
 
 
 @compiled

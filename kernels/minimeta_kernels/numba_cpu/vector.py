@@ -2,7 +2,8 @@
 
 LLVM vectorises a loop only if it can prove, or cheaply test, that its arrays do not overlap; loops over five arrays and
 more it leaves to scalar code. Kernels written in these vectors do not depend on that, and keep in registers what they
-use again. A vector is as wide as the processor's (target.py).
+use again. A vector is as wide as the processor's (target.py), or, from a `wide` or `half` pointer, takes several
+registers: passes down a matrix's rows then read whole stretches of memory, as the prefetcher likes them.
 """
 
 from __future__ import annotations
@@ -21,13 +22,16 @@ from minimeta_kernels.numba_cpu.target import TARGET
 _I32 = ir.IntType(32)
 _FLAGS = ("contract", "nsz", "arcp", "reassoc")
 
+#: Registers in a vector from a `wide` and a `half` pointer: eight such vectors fit the processor at once, or sixteen.
+WIDE, HALF = TARGET.registers // 8, TARGET.registers // 16
+
 
 class Vector(types.Type):  # type: ignore[misc]
-    """As many numbers of `dtype` as fit a register."""
+    """As many numbers of `dtype` as fit that many registers."""
 
-    def __init__(self, dtype: Any) -> None:
+    def __init__(self, dtype: Any, registers: int = 1) -> None:
         self.dtype = dtype
-        self.lanes = 8 * TARGET.vector_bytes // dtype.bitwidth
+        self.lanes = registers * 8 * TARGET.vector_bytes // dtype.bitwidth
         super().__init__(name=f"Vector({dtype}, {self.lanes})")
 
 
@@ -37,6 +41,22 @@ class Mask(types.Type):  # type: ignore[misc]
     def __init__(self, lanes: int) -> None:
         self.lanes = lanes
         super().__init__(name=f"Mask({lanes})")
+
+
+class Wide(types.CPointer):  # type: ignore[misc]
+    """A pointer to numbers that are loaded as vectors of several registers."""
+
+    def __init__(self, dtype: Any, registers: int) -> None:
+        super().__init__(dtype)
+        self.name, self.registers = f"Wide({dtype}, {registers})", registers
+
+
+register_model(Wide)(models.PointerModel)
+
+
+def _kind(pointer: Any) -> Vector:
+    """What is loaded from a pointer."""
+    return Vector(pointer.dtype, pointer.registers if isinstance(pointer, Wide) else 1)
 
 
 @register_model(Vector)
@@ -91,24 +111,53 @@ _binary(operator.eq, _mask, lambda b, x, y: b.fcmp_ordered("==", x, y))
 _binary(operator.and_, _same, lambda b, x, y: b.and_(x, y))
 
 
-@infer_global(operator.invert)
-class _InvertTyping(AbstractTemplate):  # type: ignore[misc]
-    def generic(self, args: Any, kws: Any) -> Any:
-        return args[0](*args) if isinstance(args[0], Mask) else None
+def _unary(symbol: Any, kind: Any, emit: Any) -> None:
+    """Teach the compiler `symbol` before a vector or a mask."""
+
+    @infer_global(symbol)
+    class _Typing(AbstractTemplate):  # type: ignore[misc]
+        def generic(self, args: Any, kws: Any) -> Any:
+            return args[0](*args) if isinstance(args[0], kind) else None
+
+    lower_builtin(symbol, kind)(lambda context, builder, signature, args: emit(builder, *args))
 
 
-lower_builtin(operator.invert, Mask)(lambda context, builder, signature, args: builder.not_(args[0]))
+_unary(operator.neg, Vector, lambda b, x: b.fneg(x))
+_unary(operator.invert, Mask, lambda b, x: b.not_(x))
 
 
 @intrinsic  # type: ignore[untyped-decorator]
 def zeros(typing: Any, pointer: Any) -> Any:
     """The vector of zeros of the dtype that `pointer` points to."""
-    kind = Vector(pointer.dtype)
+    kind = _kind(pointer)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return ir.Constant(context.get_value_type(kind), [0.0] * kind.lanes)
 
     return kind(pointer), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def full(typing: Any, pointer: Any, number: Any) -> Any:
+    """The vector of `number` in every lane, of the dtype that `pointer` points to."""
+    kind = _kind(pointer)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _spread(builder, args[1], kind.lanes)
+
+    return kind(pointer, pointer.dtype), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def sqrt(typing: Any, vector: Any) -> Any:
+    """The square root of every lane."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = args[0].type
+        name = f"llvm.sqrt.v{vector.lanes}f{vector.dtype.bitwidth}"
+        return builder.call(cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind]), name), args)
+
+    return vector(vector), generate
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -134,10 +183,32 @@ def ahead(typing: Any, pointer: Any, count: Any) -> Any:
     return pointer(pointer, types.intp), generate
 
 
+def _widened(registers: int) -> Any:
+    @intrinsic  # type: ignore[untyped-decorator]
+    def widen(typing: Any, pointer: Any) -> Any:
+        return Wide(pointer.dtype, registers)(pointer), lambda context, builder, signature, args: args[0]
+
+    return widen
+
+
+#: The same pointer, for vectors of that many registers.
+wide, half = _widened(WIDE), _widened(HALF)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def place(typing: Any, like: Any, array: Any, position: Any) -> Any:
+    """Pointer to number `position` of a C-contiguous array, for vectors as wide as those of the pointer `like`."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.gep(context.make_array(array)(context, builder, args[1]).data, [args[2]])
+
+    return like(like, array, types.intp), generate
+
+
 @intrinsic  # type: ignore[untyped-decorator]
 def load(typing: Any, pointer: Any, position: Any) -> Any:
     """A whole vector from `position` on."""
-    kind = Vector(pointer.dtype)
+    kind = _kind(pointer)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         loaded = builder.load(_pointer(context, builder, signature, args, kind))
@@ -165,7 +236,7 @@ def store(typing: Any, pointer: Any, position: Any, vector: Any) -> Any:
 @intrinsic  # type: ignore[untyped-decorator]
 def load_some(typing: Any, pointer: Any, position: Any, count: Any) -> Any:
     """`load` where the array may end: the first `count` lanes, zeros behind them; any larger count means all."""
-    kind = Vector(pointer.dtype)
+    kind = _kind(pointer)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         vector = context.get_value_type(kind)

@@ -1,5 +1,25 @@
 """Every kernel in plain array code for any array module: what the others are tested against."""
 
-from minimeta_kernels.reference import attention, conv_block, convolution, lrua, lstm, matmul, norm_relu_pool, pairwise
+from minimeta_kernels.reference import (
+    attention,
+    conv_block,
+    convolution,
+    lrua,
+    lstm,
+    matmul,
+    norm_relu,
+    norm_relu_pool,
+    pairwise,
+)
 
-__all__ = ["attention", "conv_block", "convolution", "lrua", "lstm", "matmul", "norm_relu_pool", "pairwise"]
+__all__ = [
+    "attention",
+    "conv_block",
+    "convolution",
+    "lrua",
+    "lstm",
+    "matmul",
+    "norm_relu",
+    "norm_relu_pool",
+    "pairwise",
+]

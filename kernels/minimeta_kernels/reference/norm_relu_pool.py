@@ -2,13 +2,7 @@
 
 max(relu(z)) = relu(max z), so one number per window decides: `top`, the input that won it. Its window gets the gradient
 at the first pixel that equals it, if the pool's value is positive; with the choice fixed, all that is left is the
-derivative of batch norm, with x_hat = (x - mean) r, r = 1 / sqrt(var + eps), and N pixels per task:
-
-    q(t) = t - mean(t) - x_hat mean(t x_hat)
-    vjp     gx = gamma r q(g),  g_gamma = sum(g x_hat),  g_beta = sum(g)
-    vjp2, cotangents U, Ga, Be of these:  xd = r q(U),  rd = -r^2 mean(U x_hat)
-            gg = Ga x_hat + gamma xd + Be,  g_gamma = sum(g xd),  g_beta = 0
-            gx = (Ga r + gamma rd) q(g) - gamma r (xd mean(g x_hat) + x_hat mean(g xd))
+derivative of batch norm: reference/batch_norm.py.
 """
 
 from __future__ import annotations
@@ -16,10 +10,8 @@ from __future__ import annotations
 import itertools
 from typing import Any, NamedTuple
 
-from minimeta_kernels.reference.modules import array_module
+from minimeta_kernels.reference.batch_norm import Norm, statistics
 from minimeta_kernels.registry import register
-
-_PIXELS = (1, 2, 3)
 
 
 class NormReluPool(NamedTuple):
@@ -34,12 +26,12 @@ class NormReluPool(NamedTuple):
 @register("norm_relu_pool", "reference")
 def norm_relu_pool(x: Any, gamma: Any, beta: Any, *, eps: float = 1e-5) -> NormReluPool:
     """x [T, B, H, W, C], gamma and beta [T, C] -> [T, B, H // 2, W // 2, C], statistics [T, C]."""
-    xp = array_module(x)
-    mean, var = xp.mean(x, axis=_PIXELS), xp.var(x, axis=_PIXELS)
-    scale = gamma / xp.sqrt(var + eps)
+    mean, var = statistics(x)
+    norm = Norm(x, mean, var, gamma, beta, eps)
+    xp = norm.xp
     pooled = top = None
     for window in _windows(x.shape):
-        z = (x[window] - _wide(mean)) * _wide(scale) + _wide(beta)
+        z = norm.of(x[window])
         if pooled is None:
             pooled, top = z, x[window]
         else:
@@ -52,9 +44,8 @@ def norm_relu_pool_vjp(
     g: Any, top: Any, mean: Any, var: Any, x: Any, gamma: Any, beta: Any, *, eps: float = 1e-5
 ) -> tuple[Any, Any, Any]:
     """The gradients of x, gamma and beta."""
-    norm = _Norm(x, mean, var, eps)
-    g = _unpool(g, top, norm, gamma, beta)
-    return _wide(gamma) * norm.r * norm.q(g), norm.sum(g * norm.x_hat), norm.sum(g)
+    norm = Norm(x, mean, var, gamma, beta, eps)
+    return norm.vjp(_unpool(g, top, norm))
 
 
 @register("norm_relu_pool_vjp2", "reference")
@@ -63,41 +54,9 @@ def norm_relu_pool_vjp2(
     eps: float = 1e-5,
 ) -> tuple[Any, Any, Any]:  # fmt: skip
     """The gradients of g, x and gamma (that of beta is zero) for cotangents of the three gradients."""
-    norm = _Norm(x, mean, var, eps)
-    r, x_hat, gamma_ = norm.r, norm.x_hat, _wide(gamma)
-    dense = _unpool(g, top, norm, gamma, beta)
-    u, u_gamma, u_beta = cotangents[0], _wide(cotangents[1]), _wide(cotangents[2])
-    x_dot = r * norm.q(u)
-    r_dot = -r * r * norm.average(u * x_hat)
-    gg = _pool(u_gamma * x_hat + gamma_ * x_dot + u_beta, top, norm, gamma, beta)
-    gx = (u_gamma * r + gamma_ * r_dot) * norm.q(dense) - gamma_ * r * (
-        x_dot * norm.average(dense * x_hat) + x_hat * norm.average(dense * x_dot)
-    )
-    return gg, gx, norm.sum(dense * x_dot)
-
-
-class _Norm:
-    """x_hat, r and the sums of batch norm, per task and channel."""
-
-    def __init__(self, x: Any, mean: Any, var: Any, eps: float) -> None:
-        self.xp = array_module(x)
-        self.x, self.mean = x, _wide(mean)
-        self.r = _wide(1 / self.xp.sqrt(var + eps))
-        self.x_hat = (x - self.mean) * self.r
-
-    def sum(self, t: Any) -> Any:
-        return self.xp.sum(t, axis=_PIXELS)
-
-    def average(self, t: Any) -> Any:
-        return self.xp.mean(t, axis=_PIXELS, keepdims=True)
-
-    def q(self, t: Any) -> Any:
-        return t - self.average(t) - self.x_hat * self.average(t * self.x_hat)
-
-
-def _wide(channels: Any) -> Any:
-    """[T, C] against [T, B, H, W, C]."""
-    return channels[:, None, None, None, :]
+    norm = Norm(x, mean, var, gamma, beta, eps)
+    gg, gx, g_gamma = norm.vjp2(cotangents, _unpool(g, top, norm))
+    return _pool(gg, top, norm), gx, g_gamma
 
 
 def _windows(shape: tuple[int, ...]) -> list[tuple[Any, ...]]:
@@ -109,16 +68,11 @@ def _windows(shape: tuple[int, ...]) -> list[tuple[Any, ...]]:
     ]
 
 
-def _alive(top: Any, norm: _Norm, gamma: Any, beta: Any) -> Any:
-    """Where the pool's value is positive."""
-    return (top - norm.mean) * (norm.r * _wide(gamma)) + _wide(beta) > 0
-
-
-def _unpool(g: Any, top: Any, norm: _Norm, gamma: Any, beta: Any) -> Any:
+def _unpool(g: Any, top: Any, norm: Norm) -> Any:
     """g at the winning pixels, zero elsewhere."""
     xp = norm.xp
     full = xp.zeros_like(norm.x)
-    left = xp.where(_alive(top, norm, gamma, beta), g, 0)
+    left = xp.where(norm.of(top) > 0, g, 0)
     for window in _windows(norm.x.shape):
         won = norm.x[window] == top
         full[window] = xp.where(won, left, 0)
@@ -126,11 +80,11 @@ def _unpool(g: Any, top: Any, norm: _Norm, gamma: Any, beta: Any) -> Any:
     return full
 
 
-def _pool(t: Any, top: Any, norm: _Norm, gamma: Any, beta: Any) -> Any:
+def _pool(t: Any, top: Any, norm: Norm) -> Any:
     """t of the winning pixels: the transpose of `_unpool`."""
     xp = norm.xp
     chosen = xp.zeros_like(top)
-    open_ = _alive(top, norm, gamma, beta)
+    open_ = norm.of(top) > 0
     for window in _windows(norm.x.shape):
         won = open_ & (norm.x[window] == top)
         chosen = xp.where(won, t[window], chosen)

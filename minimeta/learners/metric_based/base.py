@@ -20,16 +20,17 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from minimeta import layers, ops
 from minimeta.data.episodes import Episode
-from minimeta.learners.base import Learner, Params, accuracy
+from minimeta.learners.base import Learner, Params, accuracy, check_choice, check_least
+from minimeta.learners.query_by_query import query_by_query
 
 MODES = ("running", "batch", "support+1", "episode")
-IMAGES_AT_ONCE = 512  # when every query is normalised apart; bounds memory
 
 
 class State(NamedTuple):
@@ -63,19 +64,10 @@ class MetricLearner(Learner):
     modes: ClassVar[tuple[str, ...]] = MODES
 
     def __post_init__(self) -> None:
-        for name, least in {"size": 1, "channels": 1, "filters": 1, "blocks": 0}.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"{self}: need {name} >= {least}")
+        check_least(self, size=1, channels=1, filters=1, blocks=0)
         if not self.features:
             raise ValueError(f"{self}: poolings leave nothing of {self.size} x {self.size} pixels")
-        self._one_of("batch_norm", self.modes)
-
-    def _one_of(self, name: str, choices: Any) -> None:
-        """Raises ValueError where the hyper-parameter `name` is none of `choices`."""
-        if getattr(self, name) not in choices:
-            raise ValueError(
-                f"{type(self).__name__}: {name}={getattr(self, name)!r}; choose from {', '.join(map(str, choices))}"
-            )
+        check_choice(self, "batch_norm", self.modes)
 
     @property
     def features(self) -> int:
@@ -121,23 +113,16 @@ class MetricLearner(Learner):
 
     def predict(self, params: Params, state: State | Support, xq: Any) -> Any:
         if isinstance(state, Support):
-            at_once = max(1, IMAGES_AT_ONCE // (state.xs.shape[0] * (1 + state.xs.shape[1])))
-            parts = [xq[:, first : first + at_once] for first in range(0, xq.shape[1], at_once)]
-            return ops.concatenate([self._predict_apart(params, state, part) for part in parts], axis=1)
+            return query_by_query(partial(self._score_apart, params, state.n_way), state.ys, state.xs, xq)
         queries, _ = self.embed(params, xq, state.statistics)
         return self.compare(params, state.summary, queries, state.statistics)[0]
 
-    def _predict_apart(self, params: Params, support: Support, xq: Any) -> Any:
-        """Every query as a task of its own, together with the support set."""
-        tasks, queries = xq.shape[:2]
-        shots = support.xs.shape[1]
-        xs, ys = (ops.repeat(of_task, queries, axis=0) for of_task in (support.xs, support.ys))
-        images = ops.concatenate([xs, xq.reshape(tasks * queries, 1, *xq.shape[2:])], axis=1)
+    def _score_apart(self, params: Params, n_way: int, ys: Any, images: Any) -> Any:
+        """Class scores of support sets with labels ys [T, S], and of the query after each."""
         features, _ = self.embed(params, images, None)
-        summary = self.summarise(params, features[:, :shots], ys, support.n_way)
+        summary = self.summarise(params, features[:, : ys.shape[1]], ys, n_way)
         # the support set is compared too, so that it is part of whatever statistics the comparison takes
-        logits, _ = self.compare(params, summary, features, None)
-        return logits[:, -1].reshape(tasks, queries, support.n_way)
+        return self.compare(params, summary, features, None)[0]
 
     def meta_loss(self, params: Params, episode: Episode) -> tuple[Any, dict[str, Any]]:
         support, queries, embedded = self.embed_episode(params, episode.xs, episode.xq)

@@ -9,7 +9,7 @@ import numpy as np
 
 from minimeta import layers, ops
 from minimeta.data.episodes import Episode
-from minimeta.learners.base import Params
+from minimeta.learners.base import Params, check_choice
 from minimeta.learners.metric_based.base import MetricLearner
 from minimeta.learners.metric_based.labels import NEVER, log_sum_by_class
 from minimeta.learners.metric_based.similarity import SIMILARITIES, weighted_l1
@@ -47,7 +47,7 @@ class KernelClassifier(MetricLearner):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._one_of("kernel", KERNELS)
+        check_choice(self, "kernel", KERNELS)
         if not 0 <= self.tau < np.inf:
             raise ValueError(f"KernelClassifier: tau={self.tau}; need 0 <= tau < infinity")
         if self.neighbours is not None and self.neighbours < 1:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, final
 
-from minimeta.learners.base import Params
+from minimeta.learners.base import Params, check_choice
 from minimeta.learners.metric_based.base import MetricLearner
 from minimeta.learners.metric_based.labels import mean_by_class
 from minimeta.learners.metric_based.similarity import SIMILARITIES
@@ -34,7 +34,7 @@ class Prototypical(MetricLearner):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._one_of("distance", SIMILARITIES)
+        check_choice(self, "distance", SIMILARITIES)
         if not 0 < self.temperature < math.inf:
             raise ValueError(f"Prototypical: temperature={self.temperature}; need a finite one above 0")
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from minimeta import layers, ops
 from minimeta.data.episodes import Episode
-from minimeta.learners.base import Params, accuracy
+from minimeta.learners.base import Params, accuracy, check_choice
 from minimeta.learners.metric_based.base import MODES, MetricLearner
 from minimeta.learners.metric_based.labels import NEVER, by_class, members
 from minimeta.learners.metric_based.similarity import weighted_l1
@@ -52,8 +52,8 @@ class Siamese(MetricLearner):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._one_of("architecture", ("conv4", "koch"))
-        self._one_of("aggregation", AGGREGATIONS)
+        check_choice(self, "architecture", ("conv4", "koch"))
+        check_choice(self, "aggregation", AGGREGATIONS)
         if (self.architecture == "koch") != (self.batch_norm == "none"):
             raise ValueError(
                 f"Siamese: architecture={self.architecture!r} with batch_norm={self.batch_norm!r}; the paper's "

@@ -8,8 +8,8 @@ import minimeta_kernels
 from minimeta import backend
 from minimeta.autodiff import Tensor, vjp
 from minimeta.autodiff.op import op
-from minimeta.autodiff.primitives import broadcast_to
 from minimeta.ops.conv import conv2d
+from minimeta.ops.fused.batch_norm import per_task, with_statistics
 from minimeta.ops.fused.norm_relu_pool import batch_norm_relu_max_pool2d
 from minimeta.ops.record import Draw, record
 from minimeta.ops.results import Results, part
@@ -30,11 +30,8 @@ def conv_block(x: Any, w: Any, gamma: Any, beta: Any, eps: float = 1e-5) -> tupl
     traced = type(x) is Tensor and x.node is not None
     if traced or not _is_first_block(x, w, gamma, beta):
         return batch_norm_relu_max_pool2d(conv2d(x, w, padding=1), gamma, beta, eps)
-    per_task = (x.shape[0], w.shape[-1])
-    gamma, beta = (p if p.ndim == 2 else broadcast_to(p, shape=per_task) for p in (gamma, beta))
-    results = _conv_block(x, w if w.ndim == 5 else w.reshape((1, *w.shape)), gamma, beta, eps=eps)
-    held = results.data if type(results) is Tensor else results
-    return part(results, 0), {"mean": held.arrays[2], "var": held.arrays[3]}
+    filters = w if w.ndim == 5 else w.reshape((1, *w.shape))
+    return with_statistics(_conv_block(x, filters, *per_task((x.shape[0], w.shape[-1]), gamma, beta), eps=eps))
 
 
 def _is_first_block(x: Any, w: Any, gamma: Any, beta: Any) -> bool:

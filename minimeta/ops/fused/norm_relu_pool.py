@@ -7,17 +7,12 @@ from typing import Any
 import numpy as np
 
 import minimeta_kernels
-from minimeta.autodiff import Tensor, vjp
 from minimeta.autodiff.op import op
-from minimeta.autodiff.primitives import broadcast_to
 from minimeta.ops.conv import max_pool2d
 from minimeta.ops.elementwise import relu
-from minimeta.ops.fused.derivatives import fill
-from minimeta.ops.nn import batch_norm
+from minimeta.ops.fused.batch_norm import composite, derive, per_task, with_statistics
 from minimeta.ops.record import Draw, record
-from minimeta.ops.reduce import mean, var
-from minimeta.ops.results import Results, part
-from minimeta.ops.shape import reshape
+from minimeta.ops.results import Results
 
 
 def batch_norm_relu_max_pool2d(
@@ -41,58 +36,15 @@ def batch_norm_relu_max_pool2d(
         )
     if min(x.shape[2:4]) < 2 or not x.shape[1]:
         raise ValueError(f"minimeta.batch_norm_relu_max_pool2d: {shapes}; the images hold no window, or there are none")
-    per_task = (x.shape[0], x.shape[-1])
-    gamma, beta = (p if p.ndim == 2 else broadcast_to(p, shape=per_task) for p in (gamma, beta))
-    results = _norm_relu_pool(x, gamma, beta, eps=eps)
-    held = results.data if type(results) is Tensor else results
-    return part(results, 0), {"mean": held.arrays[2], "var": held.arrays[3]}
-
-
-def _composite(x: Any, gamma: Any, beta: Any, eps: float) -> Any:
-    """The same by ordinary operations; gamma and beta [T, C]."""
-    gamma, beta = (reshape(p, (p.shape[0], 1, 1, 1, p.shape[1])) for p in (gamma, beta))
-    axes = (1, 2, 3)
-    y = batch_norm(x, gamma, beta, mean(x, axes, keepdims=True), var(x, axes, keepdims=True), eps=eps)
-    return relu(max_pool2d(y))
+    return with_statistics(norm_relu_pool_(x, *per_task((x.shape[0], x.shape[-1]), gamma, beta), eps=eps))
 
 
 @op(saves="all")
-def _norm_relu_pool(xp: Any, x: Any, gamma: Any, beta: Any, *, eps: float) -> Any:
+def norm_relu_pool_(xp: Any, x: Any, gamma: Any, beta: Any, *, eps: float) -> Any:
     return Results(tuple(minimeta_kernels.call("norm_relu_pool", x, gamma, beta, eps=eps)))
 
 
-@_norm_relu_pool.vjp()
-def _(g: Any, y: Any, x: Any, gamma: Any, beta: Any, eps: float) -> Any:
-    _, *saved = (y.data if type(y) is Tensor else y).arrays  # functions of x, but the kernels see to that themselves
-    arrays = (part(g, 0), *saved, x, gamma, beta)
-    if type(g) is not Tensor:
-        return minimeta_kernels.call("norm_relu_pool_vjp", *arrays, eps=eps)
-    gradients = _norm_relu_pool_vjp(*arrays, eps=eps)
-    return tuple(part(gradients, i) for i in range(3))
-
-
-@op()
-def _norm_relu_pool_vjp(
-    xp: Any, g: Any, top: Any, mean: Any, var: Any, x: Any, gamma: Any, beta: Any, *, eps: float
-) -> Any:
-    return Results(minimeta_kernels.call("norm_relu_pool_vjp", g, top, mean, var, x, gamma, beta, eps=eps))
-
-
-@_norm_relu_pool_vjp.vjp()
-def _(
-    v: Any, y: Any, g: Any, top: Any, mean: Any, var: Any, x: Any, gamma: Any, beta: Any, eps: float
-) -> Any:
-    cotangents = fill([part(v, i) for i in range(3)], (x, gamma, beta))
-    if type(v) is not Tensor:
-        arrays = (g, top, mean, var, x, gamma, beta)
-        gg, gx, ggamma = minimeta_kernels.call("norm_relu_pool_vjp2", cotangents, *arrays, eps=eps)
-        return gg, None, None, None, gx, ggamma, None
-
-    def plain(g: Any, *arrays: Any) -> tuple[Any, ...]:
-        return vjp(lambda x, gamma, beta: _composite(x, gamma, beta, eps), *arrays)[1](g)
-
-    gg, gx, ggamma, gbeta = vjp(plain, g, x, gamma, beta)[1](cotangents)
-    return gg, None, None, None, gx, ggamma, gbeta
+derive(norm_relu_pool_, lambda *arrays: relu(max_pool2d(composite(*arrays))))
 
 
 def _images(draw: Draw) -> Any:

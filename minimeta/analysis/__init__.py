@@ -1,0 +1,1 @@
+"""Studies of why the algorithms do what they do, measured with the engine's own derivatives."""
