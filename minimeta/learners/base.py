@@ -8,6 +8,7 @@ Learners are frozen dataclasses of hyper-parameters; parameters and state are va
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterable
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -44,6 +45,14 @@ def check_least(learner: Learner, **least: int) -> None:
         value = getattr(learner, name)
         if value < bound:
             raise ValueError(f"{type(learner).__name__}: {name}={value}; need {name} >= {bound}")
+
+
+def check_positive(learner: Learner, *names: str) -> None:
+    """Raise ValueError where a hyper-parameter is not finite and above 0."""
+    for name in names:
+        value = getattr(learner, name)
+        if not 0 < value < math.inf:
+            raise ValueError(f"{type(learner).__name__}: {name}={value}; need a finite {name} > 0")
 
 
 class MetaGradient(NamedTuple):

@@ -96,5 +96,5 @@ def test_cosines_of_relu_features_leave_a_floor_under_the_loss(way, floor, seed)
 def test_unknown_settings_are_named():
     with pytest.raises(ValueError, match="Matching: similarity='dot'; choose from sqeuclidean, euclidean, l1, cosine"):
         make("matching", similarity="dot")
-    with pytest.raises(ValueError, match=r"Matching: temperature=0\.0; need a finite one above 0"):
+    with pytest.raises(ValueError, match=r"Matching: temperature=0\.0; need a finite temperature > 0"):
         make("matching", temperature=0.0)

@@ -126,5 +126,5 @@ def test_the_order_of_the_support_matters_to_it_but_not_to_its_readers(seed):
 def test_unknown_settings_are_named():
     with pytest.raises(ValueError, match="MatchingFCE: reads=-1; need reads >= 0"):
         make("matching-fce", reads=-1)
-    with pytest.raises(ValueError, match=r"MatchingFCE: temperature=-1\.0; need a finite one above 0"):
+    with pytest.raises(ValueError, match=r"MatchingFCE: temperature=-1\.0; need a finite temperature > 0"):
         make("matching-fce", temperature=-1.0)

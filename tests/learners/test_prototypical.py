@@ -77,7 +77,7 @@ def test_a_class_without_examples_is_named():
 def test_unknown_settings_are_named():
     with pytest.raises(ValueError, match="Prototypical: distance='dot'; choose from sqeuclidean, euclidean"):
         make("prototypical", distance="dot")
-    with pytest.raises(ValueError, match=r"Prototypical: temperature=0\.0; need a finite one above 0"):
+    with pytest.raises(ValueError, match=r"Prototypical: temperature=0\.0; need a finite temperature > 0"):
         make("prototypical", temperature=0.0)
     with pytest.raises(ValueError, match="need filters >= 1"):
         make("prototypical", filters=0)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from minimeta import ops
-from minimeta.learners.base import Params, check_choice
+from minimeta.learners.base import Params, check_choice, check_positive
 from minimeta.learners.metric_based.base import MetricLearner
 from minimeta.learners.metric_based.labels import log_sum_by_class
 from minimeta.learners.metric_based.similarity import SIMILARITIES
@@ -39,8 +39,7 @@ class Matching(MetricLearner):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice(self, "similarity", SIMILARITIES)
-        if not 0 < self.temperature < math.inf:
-            raise ValueError(f"{type(self).__name__}: temperature={self.temperature}; need a finite one above 0")
+        check_positive(self, "temperature")
 
     def init(self, rng: np.random.Generator) -> Params:
         params = super().init(rng)

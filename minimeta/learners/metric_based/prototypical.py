@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, final
 
-from minimeta.learners.base import Params, check_choice
+from minimeta.learners.base import Params, check_choice, check_positive
 from minimeta.learners.metric_based.base import MetricLearner
 from minimeta.learners.metric_based.labels import mean_by_class
 from minimeta.learners.metric_based.similarity import SIMILARITIES
@@ -35,8 +34,7 @@ class Prototypical(MetricLearner):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice(self, "distance", SIMILARITIES)
-        if not 0 < self.temperature < math.inf:
-            raise ValueError(f"Prototypical: temperature={self.temperature}; need a finite one above 0")
+        check_positive(self, "temperature")
 
     def summarise(self, params: Params, features: Any, ys: Any, n_way: int) -> Any:
         return mean_by_class(features, ys, n_way)  # equation 1: the prototypes [T, N, D]

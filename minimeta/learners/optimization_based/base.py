@@ -115,9 +115,11 @@ class OptimizationLearner(Learner):
         """The mean cross-entropy with labels [T, B], or the mean squared error to numbers [T, B, 1]."""
         return ops.cross_entropy(scores, targets) if self.way else ops.mse(scores, targets)
 
-    def support_loss(self, weights: Params, xs: Any, ys: Any, n_way: int) -> Any:
+    def support_loss(
+        self, weights: Params, xs: Any, ys: Any, n_way: int, statistics: Params | None = None
+    ) -> Any:
         """What adaptation descends: the sum over tasks of their mean losses, each a function of its own weights."""
-        return self.loss(self.scores(weights, xs, n_way), ys) * len(xs)
+        return self.loss(self.scores(weights, xs, n_way, statistics), ys) * len(xs)
 
     def measured(self, scores: Any, targets: Any) -> dict[str, Any]:
         """For aux: the accuracy of scores; regression has its loss already."""

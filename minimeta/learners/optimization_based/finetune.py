@@ -5,7 +5,6 @@ Nothing in its training knows of episodes, so what it lacks against a meta-learn
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
@@ -15,7 +14,7 @@ import numpy as np
 from minimeta import layers, ops
 from minimeta.autodiff import grad
 from minimeta.data.episodes import Episode
-from minimeta.learners.base import Params, check_choice
+from minimeta.learners.base import Params, check_choice, check_positive
 from minimeta.learners.optimization_based.base import MODES, OptimizationLearner, State, per_task
 from minimeta.optim import Optimizer, adam, sgd
 
@@ -57,8 +56,7 @@ class FineTune(OptimizationLearner):
         super().__post_init__()
         check_choice(self, "inner_optimizer", INNER_OPTIMIZERS)
         check_choice(self, "tuned", TUNED)
-        if not 0 < self.inner_lr < math.inf:
-            raise ValueError(f"{type(self).__name__}: inner_lr={self.inner_lr}; need a finite inner_lr > 0")
+        check_positive(self, "inner_lr")
 
     def init(self, rng: np.random.Generator) -> Params:
         params = super().init(rng)
@@ -74,24 +72,20 @@ class FineTune(OptimizationLearner):
             raise ValueError(f"{type(self).__name__}: way={self.way}; pre-training is on so many classes, not {n_way}")
         targets = ops.concatenate([ys, yq], axis=1)
         scores, found = self.network(params["net"], ops.concatenate([xs, xq], axis=1))
-        statistics = {name: found[name] for name in params["running"]}
-        running = layers.running_update(params["running"], statistics)
+        running = layers.running_update(params["running"], found)
         return self.loss(scores, targets), {**self.measured(scores, targets), "running": running}
 
     def trajectory(self, params: Params, xs: Any, ys: Any, n_way: int) -> Iterator[Params]:
         net = per_task(self._with_head(params["net"], n_way), len(xs))
         statistics = self._statistics(params)
 
-        def support_loss(tuned: Params) -> Any:
-            """As the family's, by these statistics."""
-            return self.loss(self.scores({**net, **tuned}, xs, n_way, statistics), ys) * len(xs)
-
+        gradient = grad(lambda tuned: self.support_loss({**net, **tuned}, xs, ys, n_way, statistics))
         optimizer = INNER_OPTIMIZERS[self.inner_optimizer](self.inner_lr)
         tuned = net if self.tuned == "all" else {"head": net["head"]}
         state = optimizer.init(tuned)
         yield {**net, **tuned}
         for _ in range(self.test_steps):
-            tuned, state = optimizer.update(grad(support_loss)(tuned), state, tuned)
+            tuned, state = optimizer.update(gradient(tuned), state, tuned)
             yield {**net, **tuned}
 
     def _with_head(self, net: Params, n_way: int) -> Params:

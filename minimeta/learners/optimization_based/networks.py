@@ -97,23 +97,23 @@ class Network:
         return {"w": w, "b": np.zeros(self.outputs, np.float32)}
 
     def __call__(self, params: Params, x: Any, statistics: Params | None = None) -> tuple[Any, Params]:
-        """Scores, and by layer the statistics that batch norm used: those given, or the batch's."""
+        """Scores, and by layer the statistics that its batch norm used: those given, or the batch's."""
         x = x if self.architecture in CONVOLUTIONAL else x.reshape(*x.shape[:2], -1)
         found = {}
         for name, layer in params.items():
-            if name != "head":
-                x, found[name] = self._layer(layer, x, None if statistics is None else statistics[name])
+            if "beta" in layer:
+                x, found[name] = self._norm_layer(layer, x, None if statistics is None else statistics[name])
+            elif name != "head":
+                x = ops.relu(layers.linear(layer, x))
         x = ops.mean(x, axis=(2, 3)) if self.architecture == "strided" else x.reshape(*x.shape[:2], -1)
         return layers.linear(params["head"], x), found
 
-    def _layer(self, layer: Params, x: Any, statistics: Params | None) -> tuple[Any, Params]:
+    def _norm_layer(self, layer: Params, x: Any, statistics: Params | None) -> tuple[Any, Params]:
         if self.architecture == "conv4":
             return layers.conv_block(layer, x, statistics, eps=EPS)
         if self.architecture in CONVOLUTIONAL:
             return layers.conv_block(layer, x, statistics, stride=2, padding="SAME", pool=False, eps=EPS)
-        if self.architecture == "dense":
-            return layers.norm_block(layer, x @ layer["w"], statistics, pool=False, eps=EPS)
-        return ops.relu(layers.linear(layer, x)), {}
+        return layers.norm_block(layer, x @ layer["w"], statistics, pool=False, eps=EPS)
 
 
 def _glorot(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int, fan_out: int) -> np.ndarray:

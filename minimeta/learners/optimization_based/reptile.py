@@ -9,7 +9,6 @@ inner step of SGD this is training on all tasks at once; what is learned about a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +19,7 @@ import numpy as np
 from minimeta import tree
 from minimeta.autodiff import grad
 from minimeta.data.episodes import Episode
-from minimeta.learners.base import MetaGradient, Params, check_choice, check_least
+from minimeta.learners.base import MetaGradient, Params, check_choice, check_least, check_positive
 from minimeta.learners.optimization_based.base import OptimizationLearner, last, per_task
 from minimeta.learners.optimization_based.minibatches import minibatches
 from minimeta.optim import Optimizer, adam, sgd
@@ -69,8 +68,7 @@ class Reptile(OptimizationLearner):
         check_choice(self, "inner_optimizer", INNER_OPTIMIZERS)
         check_choice(self, "reduction", REDUCTIONS)
         check_least(self, inner_steps=1, inner_batch=1, test_batch=1)
-        if not 0 < self.inner_lr < math.inf:
-            raise ValueError(f"{type(self).__name__}: inner_lr={self.inner_lr}; need a finite inner_lr > 0")
+        check_positive(self, "inner_lr")
 
     @property
     def exact_gradient(self) -> bool:
