@@ -39,7 +39,7 @@ def draw(learner: Any, params: Params, sampler: SinusoidSampler, path: Path) -> 
         axes.tick_params(colors=GREY)
         axes.plot(grid, amplitude[i] * np.sin(grid - phase[i]), color=TRUTH, linewidth=5, label="the task")
         _draw_steps(axes, grid, [curve[i] for curve in curves])
-        axes.plot(xs[i, :, 0], ys[i, :, 0], "^", color="black", markersize=7, label=f"{xs.shape[1]} points to learn")
+        axes.plot(xs[i, :, 0], ys[i, :, 0], "^", color="black", markersize=7, label=f"{xs.shape[1]} points seen")
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, labelcolor=GREY)
     figure.savefig(path, dpi=150)

@@ -1,4 +1,4 @@
-"""The runs that have a name, and the defaults that are known to work for each learner and data set.
+"""The runs that have a name.
 
 A name is LEARNER/DATA, then the test the paper reports. Settings are the papers' as far as those state them; `about`
 says what differs. `minimeta recipes` lists them with the paper's figures and ours, `minimeta train --recipe NAME` runs
@@ -8,13 +8,9 @@ one.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
-from minimeta import learners
-from minimeta.data.image_folder import channels_of, class_counts
 from minimeta.recipe import Recipe
-from minimeta.sources import DATASETS, check
 from minimeta.training import Settings
 
 
@@ -31,7 +27,7 @@ class NamedRecipe:
     ours: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
-def _omniglot(learner: str, way: int, query: int, shot: int = 1, training: Any = None, **more: Any) -> Recipe:
+def omniglot(learner: str, way: int, query: int, shot: int = 1, training: Any = None, **more: Any) -> Recipe:
     """A run on the split of Vinyals et al., where a character turned by 90 degrees is another class.
 
     The rate is halved four times, as Snell et al. (2017) do every 2000 episodes. Models are chosen and tested 20-way:
@@ -46,13 +42,13 @@ def _omniglot(learner: str, way: int, query: int, shot: int = 1, training: Any =
 
 
 def _adapted(learner: str, shot: int = 1, query: int = 1, training: Any = None, **more: Any) -> Recipe:
-    """A run tested 5-way 1-shot, on the classes of `_omniglot`, where a learner adapts by steps to each task."""
+    """A run tested 5-way 1-shot, on the classes of `omniglot`, where a learner adapts by steps to each task."""
     settings = {"schedule": "cosine", "validate_every": 1000, "validation_episodes": 500, **(training or {})}
-    recipe = _omniglot(learner, way=5, query=query, shot=shot, training=settings, test_way=5, test_shot=1)
+    recipe = omniglot(learner, way=5, query=query, shot=shot, training=settings, test_way=5, test_shot=1)
     return replace(recipe, **{"test_query": query, **more})
 
 
-def _sinusoid(learner: str, training: Any, **hyper: Any) -> Recipe:
+def sinusoid(learner: str, training: Any, **hyper: Any) -> Recipe:
     """Trained with 10 points of a wave, tested with 5."""
     settings = Settings(tasks=25, validate_every=5000, validation_episodes=1000, log_every=100)
     return Recipe(
@@ -72,24 +68,24 @@ RECIPES: dict[str, NamedRecipe] = {
         ours={"5w1s": (99.06, 0.12), "20w1s": (96.33, 0.13)},
     ),
     "prototypical/omniglot-5w1s": NamedRecipe(
-        _omniglot("prototypical", way=60, query=5),
+        omniglot("prototypical", way=60, query=5),
         "Snell et al. 2017: 60-way episodes; the rate is halved every 2400 episodes instead of 2000",
         paper={"5w1s": 98.8, "20w1s": 96.0},
         ours={"5w1s": (98.80, 0.15), "20w1s": (95.76, 0.15)},
     ),
     "prototypical/omniglot-5w5s": NamedRecipe(
-        _omniglot("prototypical", way=60, shot=5, query=5),
+        omniglot("prototypical", way=60, shot=5, query=5),
         "Snell et al. 2017, 5-shot",
         paper={"5w5s": 99.7, "20w5s": 98.9},
     ),
     "matching/omniglot-5w1s": NamedRecipe(
-        _omniglot("matching", way=60, query=5, training={"clip_norm": 1.0}),
+        omniglot("matching", way=60, query=5, training={"clip_norm": 1.0}),
         "Vinyals et al. 2016 without fine-tuning; temperature learned from 10 on, where the paper's is 1; 60-way",
         paper={"5w1s": 98.1, "20w1s": 93.8},
         ours={"5w1s": (98.83, 0.15), "20w1s": (95.83, 0.15)},
     ),
     "matching/omniglot-5w1s-cosine": NamedRecipe(
-        _omniglot(
+        omniglot(
             "matching", way=20, query=5, training={"clip_norm": 1.0},
             hyper={"temperature": 1.0, "learn_temperature": False},
         ),
@@ -97,24 +93,24 @@ RECIPES: dict[str, NamedRecipe] = {
         paper={"5w1s": 98.1, "20w1s": 93.8},
     ),
     "matching-fce/omniglot-5w1s": NamedRecipe(
-        _omniglot("matching-fce", way=20, query=5, training={"clip_norm": 1.0, "tasks": 2}),
+        omniglot("matching-fce", way=20, query=5, training={"clip_norm": 1.0, "tasks": 2}),
         "Vinyals et al. 2016 with full context embeddings, which they found no help on Omniglot; 3 reads",
         ours={"5w1s": (98.85, 0.14), "20w1s": (95.74, 0.16)},
     ),
     "relation/omniglot-5w1s": NamedRecipe(
-        _omniglot("relation", way=20, query=10, training={"steps": 18000, "clip_norm": 0.5}),
+        omniglot("relation", way=20, query=10, training={"steps": 18000, "clip_norm": 0.5}),
         "Sung et al. 2018, 20-way, transductive; they turn whole episodes, and choose models by the test",
         paper={"5w1s": 99.6, "20w1s": 97.6},
         ours={"5w1s": (98.95, 0.12), "20w1s": (95.93, 0.15)},
     ),
     "siamese/omniglot-5w1s": NamedRecipe(
-        _omniglot("siamese", way=60, query=5),
+        omniglot("siamese", way=60, query=5),
         "Koch et al. 2015 with the network and data of the others; the paper's figures are Vinyals et al.'s re-run",
         paper={"5w1s": 96.7, "20w1s": 88.0},
         ours={"5w1s": (97.10, 0.23), "20w1s": (90.03, 0.23)},
     ),
     "siamese/omniglot-lake": NamedRecipe(
-        _omniglot(
+        omniglot(
             "siamese", way=32, query=1, split="lake", rotations="none", augmentation="affine",
             hyper={"architecture": "koch", "size": 105, "batch_norm": "none", "l2": 1e-5}, test_query=1,
             training={"steps": 20000, "lr": 1e-4},
@@ -123,11 +119,11 @@ RECIPES: dict[str, NamedRecipe] = {
         paper={"lake": 92.0},
     ),
     "kernel/omniglot-5w1s": NamedRecipe(
-        _omniglot("kernel", way=60, query=5, hyper={"kernel": "learned", "tau": 1.0}),
+        omniglot("kernel", way=60, query=5, hyper={"kernel": "learned", "tau": 1.0}),
         "the siamese network's p as a kernel, normalised over the support set",
     ),
     "maml/sinusoid": NamedRecipe(
-        _sinusoid("maml", {"steps": 200_000, "lr": 1e-3, "schedule": "cosine"}, inner_lr=(0.001,)),
+        sinusoid("maml", {"steps": 200_000, "lr": 1e-3, "schedule": "cosine"}, inner_lr=(0.001,)),
         "Finn et al. 2017, error after 1, 5 and 10 steps with 5 points; inner rate 0.001 as in their code's default",
         paper={"1 step": 0.67, "5 steps": 0.38, "10 steps": 0.35},
     ),
@@ -155,7 +151,7 @@ RECIPES: dict[str, NamedRecipe] = {
         "Ravi and Larochelle 2017, who have no figure for Omniglot; 12 steps",
     ),
     "finetune/sinusoid": NamedRecipe(
-        _sinusoid("finetune", {"steps": 70_000}, inner_optimizer="sgd", inner_lr=0.01),
+        sinusoid("finetune", {"steps": 70_000}, inner_optimizer="sgd", inner_lr=0.01),
         "Finn et al. 2017: the baseline, pre-trained on all waves at once",
         paper={"1 step": 2.41, "5 steps": 2.23, "10 steps": 2.19},
     ),
@@ -168,13 +164,6 @@ RECIPES: dict[str, NamedRecipe] = {
     ),
 }
 
-#: For learners without a recipe of their own on these data.
-_ANY = {
-    "glyphs": RECIPES["prototypical/glyphs"].recipe,
-    "omniglot": _omniglot("", way=20, query=5),
-}
-
-
 def named(name: str) -> Recipe:
     """The recipe of this name. Raises ValueError listing the names there are.
 
@@ -184,46 +173,3 @@ def named(name: str) -> Recipe:
     if name not in RECIPES:
         raise ValueError(f"unknown recipe {name!r}; choose from {', '.join(RECIPES)}")
     return RECIPES[name].recipe
-
-
-def recipe_for(learner: str, data: str) -> Recipe:
-    """The defaults of a learner on a data set ("glyphs", "omniglot", "sinusoid") or on a folder of class folders.
-
-    The first recipe with a name, if there is one. Raises ValueError for unknown names, and for a classifier on
-    regression data.
-
-    >>> recipe_for("prototypical", "sinusoid")
-    Traceback (most recent call last):
-    ValueError: sinusoid is a regression task and prototypical a classifier; choose --data glyphs or omniglot
-    """
-    if learner not in learners.names():
-        raise ValueError(f"unknown learner {learner!r}; choose from {', '.join(learners.names())}")
-    check(data)
-    if data not in DATASETS:
-        return _of_folder(learner, Path(data).resolve())
-    for entry in RECIPES.values():
-        if (entry.recipe.learner, entry.recipe.data) == (learner, data):
-            return entry.recipe
-    if data not in _ANY:
-        raise ValueError(
-            f"{data} is a regression task and {learner} a classifier; choose --data glyphs or omniglot"
-        )
-    return _suited(replace(_ANY[data], learner=learner))
-
-
-def _suited(recipe: Recipe) -> Recipe:
-    """A head is for as many classes as the test has; one learner takes all classes at once."""
-    if "way" not in learners.hyper_parameters(recipe.learner):
-        return recipe
-    if recipe.make_learner().joint:
-        return replace(recipe, way=0, shot=128)
-    return replace(recipe, way=recipe.test_way, training=replace(recipe.training, tasks=8))
-
-
-def _of_folder(learner: str, folder: Path) -> Recipe:
-    """A run on one's own images: 20-way and tested 5-way, or with as many classes as there are."""
-    counts = class_counts(folder)
-    hyper = {"channels": channels_of(folder)}
-    way, test_way = min(20, counts["train"]), min(5, counts["val"], counts["test"])
-    recipe = Recipe(learner, str(folder), way=way, shot=1, query=5, test_way=test_way, test_query=5, hyper=hyper)
-    return _suited(recipe)

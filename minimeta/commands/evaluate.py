@@ -96,8 +96,8 @@ def _on_lake_runs(args: argparse.Namespace, model: Model) -> tuple[dict[str, Any
 def _trial(args: argparse.Namespace, recipe: Recipe) -> Trial:
     """The run's own test, with what the command line says otherwise."""
     from minimeta.data import parse_split
+    from minimeta.defaults import recipe_for
     from minimeta.experiment import trial_of
-    from minimeta.recipes import recipe_for
 
     trial = trial_of(recipe)
     other = recipe_for(recipe.learner, args.data) if args.data is not None else recipe

@@ -15,7 +15,8 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "recipes",
         help="the runs that have a name, for `minimeta train --recipe NAME`",
-        description="The runs that have a name: what each is, and its test accuracy in percent, the paper's and ours.",
+        description="The runs that have a name: what each is, and its figures, the paper's and ours: accuracies in "
+        "percent, of sinusoids mean squared errors by steps of adaptation.",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object, every setting included")
     parser.set_defaults(command=run)
@@ -30,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     for name, entry in RECIPES.items():
         print(f"{name}: {entry.about}")
-        _print_figures("paper", {test: f"{mean:.1f}" for test, mean in entry.paper.items()})
+        _print_figures("paper", {test: f"{mean:g}" for test, mean in entry.paper.items()})
         _print_figures("ours", {test: f"{mean:.2f} ± {half:.2f}" for test, (mean, half) in entry.ours.items()})
     return 0
 

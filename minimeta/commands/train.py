@@ -80,8 +80,9 @@ def _recipe(args: argparse.Namespace, folder: Path) -> Recipe:
 
 def _default_recipe(args: argparse.Namespace, folder: Path) -> Recipe:
     """The named recipe, or when resuming the run's own, or that of the learner."""
+    from minimeta.defaults import recipe_for
     from minimeta.experiment import load_recipe
-    from minimeta.recipes import named, recipe_for
+    from minimeta.recipes import named
     from minimeta.run_folder import RunFolder
 
     if args.recipe is not None:

@@ -103,7 +103,7 @@ def figures(entry, tests):
     if recipe.test_way == 0:
         ends = {"1 step": "1", "5 steps": "5", "10 steps": "10"}
         columns = (tests[0]["mse_by_step"], tests[0]["ci95_by_step"]) if tests else ({}, {})
-        return {name: tuple(round(column[end], 3) for column in columns) for name, end in ends.items() if tests}
+        return {name: tuple(round(column[end], 2) for column in columns) for name, end in ends.items() if tests}
     mode = recipe.make_learner().batch_norm
     return {
         f"{test['way']}w{test['shot']}s": (round(100 * test["accuracy"], 2), round(100 * test["ci95"], 2))

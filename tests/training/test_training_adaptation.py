@@ -8,10 +8,10 @@ import pytest
 from minimeta import FewShotClassifier, learners, recipes
 from minimeta.cli import main
 from minimeta.data import SinusoidSampler, glyphs, load
+from minimeta.defaults import recipe_for
 from minimeta.evaluation import scores, scores_by_step
 from minimeta.experiment import load_model
 from minimeta.recipe import Recipe, with_settings
-from minimeta.recipes import recipe_for
 from minimeta.training import Settings, train
 
 SHORT = ["--steps", "4", "--set", "test_episodes=12", "--set", "validation_episodes=4", "--set", "validate_every=2"]

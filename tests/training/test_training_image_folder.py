@@ -6,8 +6,8 @@ import pytest
 from image_files import write_glyphs
 
 from minimeta.cli import main
+from minimeta.defaults import recipe_for
 from minimeta.experiment import load_recipe
-from minimeta.recipes import recipe_for
 
 TINY = ["--way", 3, "--query", 3, "--steps", 60, "--set", "filters=8", "--set", "test_episodes=20",
         "--set", "validation_episodes=10", "--set", "validate_every=30", "--set", "lr=0.005"]  # fmt: skip

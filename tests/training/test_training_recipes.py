@@ -7,8 +7,9 @@ import pytest
 
 from minimeta import learners
 from minimeta.data import DataError
+from minimeta.defaults import recipe_for
 from minimeta.recipe import RECIPE_KEYS, from_record, parse, with_settings
-from minimeta.recipes import RECIPES, named, recipe_for
+from minimeta.recipes import RECIPES, named
 from minimeta.sources import source
 from minimeta.training import Settings
 
@@ -28,6 +29,14 @@ def test_every_learner_has_defaults_on_every_data_set_of_images():
             recipe = recipe_for(learner, data)
             assert (recipe.learner, recipe.data) == (learner, data)
             recipe.make_learner()
+
+
+@pytest.mark.parametrize("learner", ["maml", "fomaml", "reptile", "lstm-meta", "finetune"])
+def test_learners_that_adapt_by_steps_have_defaults_for_regression(learner):
+    recipe = recipe_for(learner, "sinusoid")
+    assert (recipe.way, recipe.test_way) == (0, 0)
+    assert recipe.make_learner().way == 0
+    assert recipe.training.optimizer == ("sgd" if learner == "reptile" else "adam")
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones():
