@@ -31,7 +31,18 @@ def leaves(tree: Any) -> list[Any]:
     >>> leaves({"w": 1.0, "b": (2.0, None)})
     [1.0, 2.0]
     """
-    return [leaf for _, leaf in items(tree)]
+    found: list[Any] = []
+    _collect(tree, found)
+    return found
+
+
+def _collect(tree: Any, found: list[Any]) -> None:
+    """Append all leaves; without their paths, which `items` spends most of its time on."""
+    if isinstance(tree, (dict, list, tuple)):
+        for child in tree.values() if isinstance(tree, dict) else tree:
+            _collect(child, found)
+    elif tree is not None:
+        found.append(tree)
 
 
 def map(f: Callable[..., Any], tree: Any, *others: Any) -> Any:

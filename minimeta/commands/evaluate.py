@@ -35,7 +35,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--batch-norm", metavar="MODE", help="statistics to normalise by: running, batch, support+1, episode"
     )
-    parser.add_argument("--adapt-steps", type=int, metavar="N", help="of a learner that adapts by steps, and by step")
+    parser.add_argument("--adapt-steps", type=int, metavar="N", help="adapt by N steps; the result after each")
     parser.add_argument("--backend", choices=("numpy", "cupy"), default="numpy")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(command=run)
