@@ -89,7 +89,7 @@ def _unbiased(batch: Params, values: int) -> Params:
 
 def _against(channels: Any, ndim: int) -> Any:
     """[C] as it is, [T, C] against [T, ..., C] of `ndim` axes."""
-    return channels if channels.ndim == 1 else channels.reshape(channels.shape[0], *(1,) * (ndim - 2), -1)
+    return channels if channels.ndim < 2 else channels.reshape(channels.shape[0], *(1,) * (ndim - 2), -1)
 
 
 def conv_net_init(rng: np.random.Generator, channels: int = 1, filters: int = 64, blocks: int = 4) -> Params:
