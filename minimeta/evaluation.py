@@ -35,7 +35,7 @@ class Episodes(Protocol):
 class Result:
     """The mean of a metric ("accuracy", or "mse" for regression) over `episodes` and half its 95 % t-interval.
 
-    `bn_mode` says by which statistics the learner's batch norm normalised, None where it has none: batch statistics
+    `bn_mode` says by which statistics the learner's batch norm normalised, None or "none" without one: batch statistics
     tell a learner about the other queries, and its accuracy is not to be compared with one that sees each alone.
 
     >>> result = Result("accuracy", 0.98125, 0.002, 600, "running")
@@ -66,7 +66,7 @@ class Result:
         return {self.metric: self.mean, "ci95": self.ci95, "episodes": self.episodes, "bn_mode": self.bn_mode}
 
     def __str__(self) -> str:
-        mode = "" if self.bn_mode is None else f"batch norm {self.bn_mode}: "
+        mode = "" if self.bn_mode in (None, "none") else f"batch norm {self.bn_mode}: "
         if self.metric == "accuracy":
             value = f"accuracy {100 * self.mean:.2f} % ± {100 * self.ci95:.2f} %"
         else:

@@ -62,7 +62,7 @@ def test_evaluate_prints_the_error_by_step(capsys, waves):
     assert record["ci95"] == record["ci95_by_step"]["10"]
     text = minimeta(capsys, "evaluate", waves, "--adapt-steps", 2, "--episodes", 20)
     assert [line.partition(":")[0] for line in text.splitlines()[:3]] == [f"after {i} steps" for i in range(3)]
-    assert "5-shot regression, test, batch norm none: mse" in text
+    assert "5-shot regression, test, mse" in text
 
 
 def test_scores_by_step_are_those_of_as_many_steps(waves):
