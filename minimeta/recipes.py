@@ -137,8 +137,8 @@ RECIPES: dict[str, NamedRecipe] = {
             "fomaml", training={"steps": 20_000, "tasks": 16},
             hyper={"inner_lr": (0.1,), "inner_steps": 5, "test_steps": 5},
         ),
-        "Finn et al. 2017 without second derivatives, which 5 short steps miss less than a long one; the paper's figure "
-        "is Nichol et al.'s; transductive",
+        "Finn et al. 2017 without second derivatives, which 5 short steps miss less than a long one; transductive; the "
+        "paper's figure is Nichol et al.'s",
         paper={"5w1s": 98.3},
     ),
     "reptile/omniglot-5w1s": NamedRecipe(
