@@ -36,8 +36,8 @@ class MAML(OptimizationLearner):
     (0.4 is 2.0 for a mean of 5 classes). `learn_rates` makes `inner_lr` the start of rates that are trained: one
     per "step" (the last one also serves all further steps), or one per "parameter" (Meta-SGD, Li et al., 2017).
     `order` 1 leaves out second derivatives. `adapt_norm`: batch norm's scale and shift are adapted too, instead of
-    trained only. `recompute` (gradient checkpointing) holds one inner step at a time in memory and computes it again for
-    the gradient.
+    trained only. `recompute` (gradient checkpointing) holds one inner step at a time in memory, and computes each again
+    for the gradient.
 
     >>> learner = MAML(filters=8)
     >>> params = learner.init(np.random.default_rng(0))
