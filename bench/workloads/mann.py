@@ -34,7 +34,7 @@ class Mann:
         return float(STEPS * BATCH * (3 * 2 * products + memory))
 
     def minimeta(self) -> Candidate:
-        inputs, labels = _sequences()
+        inputs, labels = (np.ascontiguousarray(a.swapaxes(0, 1)) for a in _sequences())  # episodes first
         params, optimizer = _init(), optim.adam(1e-3)
         state = optimizer.init(params)
         loss_and_gradient = value_and_grad(lambda params: _loss(params, inputs, labels))
@@ -88,25 +88,19 @@ def _init() -> layers.Params:
 def _loss(params: Any, inputs: np.ndarray, labels: np.ndarray) -> Any:
     w, u, b = (params["lstm"][name] for name in ("w", "u", "b"))
     known = PIXELS + WAY  # what comes in from outside does not wait for the steps: one product for all of them
-    from_inputs = ops.unstack(inputs @ w[:known] + b)
     recurrent = ops.concatenate([w[known:], u], axis=0)
-    heads = {name: ops.concatenate([params[n][name] for n in ("key", "add", "gate")], axis=-1) for name in ("w", "b")}
-    h = c = np.zeros((BATCH, UNITS), np.float32)
-    reads = np.zeros((BATCH, HEADS * WIDTH), np.float32)
-    state = ops.LruaState(
-        np.full((BATCH, ROWS, WIDTH), EPS, np.float32),
-        ops.one_hot(np.zeros((BATCH, HEADS), int), ROWS),
-        ops.one_hot(np.zeros(BATCH, int), ROWS),
+    heads, bias = (ops.concatenate([params[n][name] for n in ("key", "add", "gate")], axis=-1) for name in ("w", "b"))
+    state = ops.LruaLstmState(
+        hidden=np.zeros((BATCH, UNITS), np.float32),
+        cell=np.zeros((BATCH, UNITS), np.float32),
+        reads=np.zeros((BATCH, HEADS, WIDTH), np.float32),
+        memory=np.full((BATCH, ROWS, WIDTH), EPS, np.float32),
+        weights=ops.one_hot(np.zeros((BATCH, HEADS), int), ROWS),
+        usage=ops.one_hot(np.zeros(BATCH, int), ROWS),
     )
-    outputs = []
-    for gates in from_inputs:
-        h, c = ops.lstm_gates(gates + ops.concatenate([reads, h], axis=-1) @ recurrent, c)
-        vectors, gate = ops.split(h @ heads["w"] + heads["b"], [2 * HEADS * WIDTH], axis=-1)
-        keys, adds = ops.split(ops.tanh(vectors).reshape(BATCH, 2 * HEADS, WIDTH), 2, axis=1)
-        reads, state, _ = ops.lrua_step(state, keys, adds, ops.sigmoid(gate), decay=DECAY, eps=EPS)
-        reads = reads.reshape(BATCH, -1)
-        outputs.append(ops.concatenate([h, reads], axis=-1))
-    logits = ops.stack(outputs, axis=0) @ params["out"]["w"] + params["out"]["b"]
+    hidden, reads, _ = ops.lrua_lstm(state, inputs @ w[:known] + b, recurrent, heads, bias, decay=DECAY, eps=EPS)
+    outputs = ops.concatenate([hidden, reads.reshape(BATCH, STEPS, -1)], axis=-1)
+    logits = outputs @ params["out"]["w"] + params["out"]["b"]
     return ops.cross_entropy(logits, labels, "sum") / BATCH
 
 

@@ -76,9 +76,16 @@ def _examples(a: Callable[..., Any]) -> Examples:
     yield from _norm_relu_pool(a(1, 1, 2, 2, 1), a(1, 1, 1, 1, 1), a(1, 1))
     yield from _conv_block(a(1, 1, 2, 2, 1), a(1, 3, 3, 1, 2), a(1, 1, 1, 1, 2), a(1, 2))
     yield from _memory(a(1, 3, 2), a(1, 1, 3), a(1, 3), a(1, 1, 1, 2), a(1, 1, 1))
+    yield from _controlled_memory(a(1, 2), a(1, 1, 1), a(1, 3, 1), a(1, 1, 3), a(1, 1, 8), a(3, 8), a(2, 3))
     gates, cell = a(1, 8), a(1, 2)
     yield "lstm_cell", Example((gates, cell), {})
     yield "lstm_cell_vjp", Example((cell, cell, gates, cell), {})
+    sequences = a(1, 1, 2), a(2, 8), a(2, 8), a(8)
+    yield "lstm_last", Example(sequences, {})
+    yield "lstm_last_vjp", Example((cell, *sequences), {})
+    layers = a(1, 2), a(2, 2), a(2), a(2, 2), a(2), a(2, 1), a(1)
+    yield "mlp", Example(layers, {})
+    yield "mlp_vjp", Example((a(1, 1), *layers), {})
     for stack in ((), (2,)):  # of matrices that are worth more than NumPy's product
         yield "matmul", Example((a(*stack, 64, 64), a(*stack, 64, 64)), {})
 
@@ -131,3 +138,16 @@ def _memory(memory: Any, weights: Any, usage: Any, keys: Any, gates: Any) -> Exa
     yield "lrua_write_vjp", Example((memory, weights, weights, key, gate, least_used[:, 0]), {})
     yield "lrua_read", Example((memory, key), {})
     yield "lrua_read_vjp", Example((key, weights, memory, key), {})
+
+
+def _controlled_memory(
+    hidden: Any, reads: Any, memory: Any, weights: Any, gates: Any, recurrent: Any, heads: Any
+) -> Examples:
+    """An LSTM with LRUA memory, one step; keys and adds are separate."""
+    state = hidden, hidden, reads, memory, weights
+    yield "lrua_lstm", Example((*state, weights[:, 0], gates, recurrent, heads, heads[0]), {})
+    emitted, least_used = heads[None, :1], np.zeros((1, 1, 1), np.int64)
+    inputs, *kept = (np.repeat(a[:, None], 2, axis=1) for a in (recurrent[:1, :3], hidden, memory, weights))
+    saved = inputs, kept[0], gates, emitted, least_used, *kept[1:]
+    cotangents = hidden[:, None], reads[:, None], *state
+    yield "lrua_lstm_vjp", Example((*cotangents, recurrent, heads, *saved), {})

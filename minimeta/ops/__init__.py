@@ -31,7 +31,10 @@ from minimeta.ops.elementwise import (
 from minimeta.ops.fused.attention import attention, cosine_attention
 from minimeta.ops.fused.conv_block import conv_block
 from minimeta.ops.fused.lrua import LruaState, lrua, lrua_read, lrua_step, lrua_write
+from minimeta.ops.fused.lrua_lstm import LruaLstmState, lrua_lstm
 from minimeta.ops.fused.lstm import lstm_cell, lstm_gates
+from minimeta.ops.fused.lstm_last import lstm_last
+from minimeta.ops.fused.mlp import mlp
 from minimeta.ops.fused.norm_relu import batch_norm_relu
 from minimeta.ops.fused.norm_relu_pool import batch_norm_relu_max_pool2d
 from minimeta.ops.fused.pairwise import cosine, euclidean, l1, sqeuclidean
@@ -100,15 +103,15 @@ from minimeta.ops.shape import (
 _attach()
 
 __all__ = [
-    "LruaState", "abs", "add", "argmax", "argmin", "argsort", "astype", "attention", "avg_pool2d", "batch_norm",
-    "batch_norm_relu", "batch_norm_relu_max_pool2d", "binary_cross_entropy_with_logits", "broadcast_to", "cholesky",
-    "clip", "concatenate", "conv2d", "conv_block", "cos", "cosine", "cosine_attention", "cross_entropy", "cumsum",
-    "diag", "divide", "dot", "einsum", "equal", "euclidean", "exp", "expand_dims", "expm1", "flip", "getitem",
-    "greater", "greater_equal", "index_add", "index_update", "inv", "isfinite", "isnan", "l1", "layer_norm",
-    "less", "less_equal", "log", "log1p", "log_softmax", "logsumexp", "lrua", "lrua_read", "lrua_step",
-    "lrua_write", "lstm_cell", "lstm_gates", "matmul", "max", "max_pool2d", "maximum", "mean", "min", "minimum",
-    "moveaxis", "mse", "multiply", "negative", "norm", "not_equal", "one_hot", "outer", "pad", "power", "prod",
-    "relu", "repeat", "reshape", "roll", "sigmoid", "sign", "sin", "slogdet", "softmax", "softplus", "solve",
-    "sort", "split", "sqeuclidean", "sqrt", "square", "squeeze", "stack", "std", "subtract", "sum", "swapaxes",
+    "LruaLstmState", "LruaState", "abs", "add", "argmax", "argmin", "argsort", "astype", "attention", "avg_pool2d",
+    "batch_norm", "batch_norm_relu", "batch_norm_relu_max_pool2d", "binary_cross_entropy_with_logits", "broadcast_to",
+    "cholesky", "clip", "concatenate", "conv2d", "conv_block", "cos", "cosine", "cosine_attention", "cross_entropy",
+    "cumsum", "diag", "divide", "dot", "einsum", "equal", "euclidean", "exp", "expand_dims", "expm1", "flip", "getitem",
+    "greater", "greater_equal", "index_add", "index_update", "inv", "isfinite", "isnan", "l1", "layer_norm", "less",
+    "less_equal", "log", "log1p", "log_softmax", "logsumexp", "lrua", "lrua_lstm", "lrua_read", "lrua_step",
+    "lrua_write", "lstm_cell", "lstm_gates", "lstm_last", "matmul", "max", "max_pool2d", "maximum", "mean", "min",
+    "minimum", "mlp", "moveaxis", "mse", "multiply", "negative", "norm", "not_equal", "one_hot", "outer", "pad",
+    "power", "prod", "relu", "repeat", "reshape", "roll", "sigmoid", "sign", "sin", "slogdet", "softmax", "softplus",
+    "solve", "sort", "split", "sqeuclidean", "sqrt", "square", "squeeze", "stack", "std", "subtract", "sum", "swapaxes",
     "take", "take_along_axis", "tanh", "tensordot", "tile", "trace", "transpose", "unstack", "var", "where",
 ]  # fmt: skip

@@ -227,7 +227,7 @@ def _(g: Any, y: Any, x: Any) -> Any:
 
 @op(saves="out")
 def sigmoid(xp: Any, x: Any) -> Any:
-    """1 / (1 + exp(-x)), by tanh: it neither overflows nor loses digits."""
+    """1 / (1 + exp(-x)), by tanh: it does not overflow, and has as many digits as numbers around 1."""
     return xp.tanh(x * 0.5) * 0.5 + 0.5
 
 

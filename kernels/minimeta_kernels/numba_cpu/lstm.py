@@ -60,57 +60,75 @@ def _by_rows(*arrays: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
 
 @compiled
 def _lstm_cell(begin: Any, end: Any, gates: Any, c: Any, h: Any, c_new: Any) -> None:
-    size = c.shape[1]
-    rows = max(1, _NUMBERS // size)
-    active = np.empty((4, rows * size), c.dtype)
+    rows = max(1, _NUMBERS // c.shape[1])
+    scratch = cell_scratch(c, rows)
     for first in range(begin, end, rows):
         last = min(first + rows, end)
-        _activate(gates[first:last], active)
-        i, f, o, u = active[0], active[1], active[2], active[3]
-        old, new, out = _numbers(c, first, last), _numbers(c_new, first, last), _numbers(h, first, last)
-        for n in range(len(old)):
-            new[n] = f[n] * old[n] + i[n] * u[n]
-        for n in range(len(old)):
-            out[n] = o[n] * tanh(new[n])
+        cell(gates[first:last], c[first:last], h[first:last], c_new[first:last], scratch)
 
 
 @compiled
 def _lstm_cell_vjp(begin: Any, end: Any, g_h: Any, g_c: Any, gates: Any, c: Any, to_gates: Any, to_c: Any) -> None:
-    size, one = c.shape[1], c.dtype.type(1)
-    rows = max(1, _NUMBERS // size)
-    active, to_active = np.empty((4, rows * size), c.dtype), np.empty((4, rows * size), c.dtype)
-    q, g = np.empty(rows * size, c.dtype), np.empty(rows * size, c.dtype)
-    to_i, to_f, to_o, to_u = to_active[0], to_active[1], to_active[2], to_active[3]
+    rows = max(1, _NUMBERS // c.shape[1])
+    scratch = cell_scratch(c, rows)
     for first in range(begin, end, rows):
         last = min(first + rows, end)
-        _activate(gates[first:last], active)
-        i, f, o, u = active[0], active[1], active[2], active[3]
-        old, to_old = _numbers(c, first, last), _numbers(to_c, first, last)
-        from_h, from_c = _numbers(g_h, first, last), _numbers(g_c, first, last)
-        for n in range(len(old)):
-            q[n] = tanh(f[n] * old[n] + i[n] * u[n])
-        for n in range(len(old)):
-            g[n] = from_c[n] + from_h[n] * o[n] * (one - q[n] * q[n])
-        for n in range(len(old)):
-            to_i[n] = g[n] * u[n] * i[n] * (one - i[n])
-        for n in range(len(old)):
-            to_f[n] = g[n] * old[n] * f[n] * (one - f[n])
-        for n in range(len(old)):
-            to_o[n] = from_h[n] * q[n] * o[n] * (one - o[n])
-        for n in range(len(old)):
-            to_u[n] = g[n] * i[n] * (one - u[n] * u[n])
-        for n in range(len(old)):
-            to_old[n] = g[n] * f[n]
-        for row in range(first, last):
-            for k in range(4):
-                for n in range(size):
-                    to_gates[row, k * size + n] = to_active[k, (row - first) * size + n]
+        cell_vjp(
+            g_h[first:last], g_c[first:last], gates[first:last], c[first:last],
+            to_gates[first:last], to_c[first:last], scratch,
+        )  # fmt: skip
 
 
 @inlined
-def _numbers(x: Any, first: Any, last: Any) -> Any:
+def cell_scratch(c: Any, rows: Any) -> Any:
+    """For so many rows of a cell: the gates and their gradients, and two single lines."""
+    return np.empty((10, rows * c.shape[1]), c.dtype)
+
+
+@inlined
+def cell(gates: Any, c: Any, h: Any, c_new: Any, scratch: Any) -> None:
+    """All rows of gates [rows, 4 H]."""
+    _activate(gates, scratch)
+    i, f, o, u = scratch[0], scratch[1], scratch[2], scratch[3]
+    old, new, out = _numbers(c), _numbers(c_new), _numbers(h)
+    for n in range(len(old)):
+        new[n] = f[n] * old[n] + i[n] * u[n]
+    for n in range(len(old)):
+        out[n] = o[n] * tanh(new[n])
+
+
+@inlined
+def cell_vjp(g_h: Any, g_c: Any, gates: Any, c: Any, to_gates: Any, to_c: Any, scratch: Any) -> None:
+    """All rows of gates [rows, 4 H]; `to_c` may be `g_c`."""
+    size, one = c.shape[1], c.dtype.type(1)
+    _activate(gates, scratch)
+    i, f, o, u, q, g = scratch[0], scratch[1], scratch[2], scratch[3], scratch[8], scratch[9]
+    to_i, to_f, to_o, to_u = scratch[4], scratch[5], scratch[6], scratch[7]
+    old, to_old, from_h, from_c = _numbers(c), _numbers(to_c), _numbers(g_h), _numbers(g_c)
+    for n in range(len(old)):
+        q[n] = tanh(f[n] * old[n] + i[n] * u[n])
+    for n in range(len(old)):
+        g[n] = from_c[n] + from_h[n] * o[n] * (one - q[n] * q[n])
+    for n in range(len(old)):
+        to_i[n] = g[n] * u[n] * i[n] * (one - i[n])
+    for n in range(len(old)):
+        to_f[n] = g[n] * old[n] * f[n] * (one - f[n])
+    for n in range(len(old)):
+        to_o[n] = from_h[n] * q[n] * o[n] * (one - o[n])
+    for n in range(len(old)):
+        to_u[n] = g[n] * i[n] * (one - u[n] * u[n])
+    for n in range(len(old)):
+        to_old[n] = g[n] * f[n]
+    for row in range(len(c)):
+        for k in range(4):
+            for n in range(size):
+                to_gates[row, k * size + n] = scratch[4 + k, row * size + n]
+
+
+@inlined
+def _numbers(x: Any) -> Any:
     """Rows one after another."""
-    return x.reshape(-1)[first * x.shape[1] : last * x.shape[1]]
+    return x.reshape(-1)
 
 
 @inlined

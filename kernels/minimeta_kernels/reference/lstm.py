@@ -41,10 +41,10 @@ def _activations(gates: Any) -> tuple[Any, Any, Any, Any]:
     xp = array_module(gates)
     size = gates.shape[-1] // 4
     i, f, o, u = (gates[..., k * size : (k + 1) * size] for k in range(4))
-    return _sigmoid(i), _sigmoid(f), _sigmoid(o), xp.tanh(u)
+    return sigmoid(i), sigmoid(f), sigmoid(o), xp.tanh(u)
 
 
-def _sigmoid(x: Any) -> Any:
+def sigmoid(x: Any) -> Any:
     """1 / (1 + exp(-x)), with exp of negative numbers only: it does not overflow and keeps the small values exact."""
     xp = array_module(x)
     raised = xp.exp(-xp.abs(x))

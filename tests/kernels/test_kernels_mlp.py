@@ -1,0 +1,75 @@
+"""The perceptron: its reference against differences, every implementation against the reference."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import minimeta_kernels
+from minimeta_kernels import launch
+from tests.autodiff.numeric import close
+from tests.kernels import compare
+
+few = settings(max_examples=10, deadline=None, database=None, derandomize=True)
+sizes = st.integers(1, 21)
+backends = pytest.mark.parametrize("backend", minimeta_kernels.table()["mlp"])
+
+
+def problem(count, inputs=2, hidden=(5, 4), outputs=1, seed=0):
+    """Examples and three layers."""
+    rng = np.random.default_rng(seed)
+    units = (inputs, *hidden, outputs)
+    layers = (rng.normal(size=shape) for pair in pairwise(units) for shape in (pair, pair[1:]))
+    return rng.normal(size=(count, inputs)), *layers
+
+
+def call(backend, name, *arrays):
+    with minimeta_kernels.use(backend):
+        return minimeta_kernels.call(name, *arrays)
+
+
+@few
+@given(st.sampled_from([0, 1, 127, 128, 129, 300]), sizes, st.tuples(sizes, sizes), st.integers(1, 3))
+def test_implementations_agree(count, inputs, hidden, outputs):
+    compare.agree("mlp", problem(count, inputs, hidden, outputs), rtol32=1e-4)
+
+
+def test_derivative_matches_differences():
+    compare.differentiable("mlp", problem(6))
+
+
+def test_same_bits_on_any_number_of_threads(monkeypatch):
+    monkeypatch.setattr(launch, "SMALL", 0)
+    compare.repeatable("mlp", problem(9000), monkeypatch=monkeypatch)  # more than one block in a span
+
+
+@backends
+def test_at_zero_a_unit_is_off(backend):
+    _, *layers = problem(1)
+    layers[1] = 0 * layers[1]
+    to_x, to_w1, to_b1, *_ = call(backend, "mlp_vjp", np.ones((3, 1)), np.zeros((3, 2)), *layers)
+    for gradient in (to_x, to_w1, to_b1):
+        assert not gradient.any()
+
+
+@backends
+def test_examples_that_do_not_fill_a_block_add_nothing(backend):
+    """A block's further examples must not show in sums over examples: 129 examples are 128 and one."""
+    x, *layers = problem(129)
+    g = np.random.default_rng(1).normal(size=(129, 1))
+    _, *whole = call(backend, "mlp_vjp", g, x, *layers)
+    parts = (call(backend, "mlp_vjp", g[part], x[part], *layers)[1:] for part in (slice(128), slice(128, 129)))
+    for total, first, second in zip(whole, *parts, strict=True):
+        close(total, first + second, 1e-12)
+
+
+@backends
+def test_nan_stays_with_its_example(backend):
+    x, *layers = problem(130)
+    expected = call(backend, "mlp", x, *layers)
+    x[5, 0] = np.nan
+    found = call(backend, "mlp", x, *layers)
+    assert np.isnan(found[5]).all()
+    np.testing.assert_array_equal(np.delete(found, 5, axis=0), np.delete(expected, 5, axis=0))
