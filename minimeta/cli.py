@@ -20,6 +20,7 @@ from minimeta.commands import (
     doctor,
     evaluate,
     kernels,
+    plot,
     predict,
     recipes,
     say,
@@ -27,7 +28,7 @@ from minimeta.commands import (
     train,
 )
 
-COMMANDS = (train, evaluate, predict, study, recipes, kernels, doctor)
+COMMANDS = (train, evaluate, predict, plot, study, recipes, kernels, doctor)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

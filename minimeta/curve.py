@@ -8,6 +8,12 @@ from typing import Any
 
 from minimeta.data.lazy import require
 
+#: What a validation may have measured: its unit and name.
+METRICS = {
+    "val_accuracy": (100, "validation accuracy (%)"),
+    "val_mse": (1, "validation error (mse)"),
+    "val_bit_error": (1, "wrong bits per sequence"),
+}
 LOSS, VALIDATION, GREY = "#c0603a", "#2a6f97", "#555555"
 
 
@@ -48,8 +54,8 @@ def _draw_loss(axes: Any, records: list[dict[str, Any]]) -> None:
 
 
 def _draw_validation(axes: Any, records: list[dict[str, Any]]) -> None:
-    metric = "val_mse" if any("val_mse" in record for record in records) else "val_accuracy"
-    unit, name = (1, "validation error (mse)") if metric == "val_mse" else (100, "validation accuracy (%)")
+    metric = next((name for name in METRICS if any(name in record for record in records)), "val_accuracy")
+    unit, name = METRICS[metric]
     axes.set_ylabel(name, color=VALIDATION)
     if not records:
         return

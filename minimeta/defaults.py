@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from minimeta import learners
+from minimeta.data import SEQUENCE_TASKS
 from minimeta.data.image_folder import channels_of, class_counts
 from minimeta.recipe import Recipe
 from minimeta.recipes import RECIPES, omniglot, sinusoid
@@ -17,12 +18,15 @@ _ANY = {
     "omniglot": omniglot("", way=20, query=5),
 }
 
+#: Items of the longest sequences in training, and repeats (Graves et al., 2014).
+_LONGEST = {"copy": (20, 1), "repeat-copy": (10, 10), "associative-recall": (6, 1), "priority-sort": (20, 1)}
+
 
 def recipe_for(learner: str, data: str) -> Recipe:
-    """The defaults of a learner on a data set ("glyphs", "omniglot", "sinusoid") or on a folder of class folders.
+    """The defaults of a learner on a data set by name (`sources.DATASETS`) or on a folder of class folders.
 
-    The first recipe with a name, if there is one. Raises ValueError for unknown names, and for a classifier on
-    regression data.
+    The first recipe with a name, if there is one. Raises ValueError for unknown names, and for data that are not for
+    this learner.
 
     >>> recipe_for("prototypical", "sinusoid")
     Traceback (most recent call last):
@@ -34,16 +38,30 @@ def recipe_for(learner: str, data: str) -> Recipe:
     own = _named(learner, data)
     if own is not None:
         return own
-    by_steps = "way" in learners.hyper_parameters(learner)
+    hyper = learners.hyper_parameters(learner)
+    if data in SEQUENCE_TASKS:
+        if "bits" not in hyper:
+            raise ValueError(f"{data} is a task of sequences, for ntm, mann and lstm; {learner} learns from examples")
+        return _sequences(learner, data)
+    if data == "sinusoid":
+        if "test_steps" not in hyper:
+            raise ValueError(
+                f"{data} is a regression task and {learner} a classifier; choose --data glyphs or omniglot"
+            )
+        return _regression(learner)
+    fixed_head = "way" in hyper
     if data not in DATASETS:
-        return _of_folder(learner, Path(data).resolve(), by_steps)
-    if by_steps:
-        return _regression(learner) if data == "sinusoid" else _short(learner, data)
-    if data not in _ANY:
-        raise ValueError(
-            f"{data} is a regression task and {learner} a classifier; choose --data glyphs or omniglot"
-        )
-    return replace(_ANY[data], learner=learner)
+        return _of_folder(learner, Path(data).resolve(), fixed_head)
+    return _short(learner, data) if fixed_head else replace(_ANY[data], learner=learner)
+
+
+def _sequences(learner: str, data: str) -> Recipe:
+    """As the copy task, with as many items and repeats as in the paper."""
+    items, repeats = _LONGEST[data]
+    copy = RECIPES["ntm/copy"].recipe
+    hyper = copy.hyper if learner == "ntm" else {}
+    sizes = {"shot": items, "query": repeats, "test_shot": items, "test_query": repeats}
+    return replace(copy, learner=learner, data=data, hyper=hyper, **sizes)
 
 
 def _named(learner: str, data: str) -> Recipe | None:
@@ -52,24 +70,30 @@ def _named(learner: str, data: str) -> Recipe | None:
 
 
 def _short(learner: str, data: str) -> Recipe:
-    """As on Omniglot, where every learner that adapts by steps has a recipe: episodes and optimizer are its own."""
-    own = RECIPES[f"{learner}/omniglot-5w1s"].recipe
+    """As on Omniglot, where every learner with a head for so many classes has a recipe of its own."""
+    own = _on_omniglot(learner)
     training = replace(own.training, steps=1000, validate_every=100, validation_episodes=100)
     return replace(own, data=data, split=None, rotations="none", test_episodes=600, training=training)
 
 
 def _regression(learner: str) -> Recipe:
-    own = RECIPES[f"{learner}/omniglot-5w1s"].recipe.training
+    own = _on_omniglot(learner).training
     names = ("optimizer", "lr", "schedule", "clip_norm")
     return sinusoid(learner, {"steps": 20_000, **{name: getattr(own, name) for name in names}})
 
 
-def _of_folder(learner: str, folder: Path, by_steps: bool) -> Recipe:
+def _on_omniglot(learner: str) -> Recipe:
+    own = _named(learner, "omniglot")
+    assert own is not None, f"{learner} has no recipe on omniglot, from which others could be made"
+    return own
+
+
+def _of_folder(learner: str, folder: Path, fixed_head: bool) -> Recipe:
     """A run on one's own images: 20-way and tested 5-way, or with as many classes as there are."""
     counts = class_counts(folder)
     channels = channels_of(folder)
     way, test_way = min(20, counts["train"]), min(5, counts["val"], counts["test"])
-    if not by_steps:
+    if not fixed_head:
         hyper = {"channels": channels}
         return Recipe(learner, str(folder), way=way, shot=1, query=5, test_way=test_way, test_query=5, hyper=hyper)
     short = _short(learner, str(folder))

@@ -177,8 +177,8 @@ def _trained(model: Any, seed: int) -> _Trained:
         model = load_model(model)
     if isinstance(model, Model):
         trial = trial_of(model.recipe)
-        if trial.data == "sinusoid":
-            raise ValueError(f"model={model.recipe.learner} trained on sinusoid, a regression task: it cannot classify")
+        if trial.way == 0:
+            raise ValueError(f"model={model.recipe.learner} trained on {trial.data}, not classes: it cannot classify")
         return _Trained(model.learner, model.params, (trial.size, trial.size, trial.channels), trial.data)
     if isinstance(model, type) or not hasattr(model, "adapt"):
         raise TypeError(f"model={model!r}: need the folder of a run, a Model or a learner")

@@ -16,25 +16,30 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from minimeta import backend
-from minimeta.data.episodes import Episode
-from minimeta.learners.base import Learner, Params, accuracy
+from minimeta.data.sequences import Sequences
+from minimeta.learners.base import Learner, Params, accuracy, bit_errors, points
 
 EXAMPLES_AT_ONCE = 256  # bounds memory, and is plenty to keep a processor busy
+SEQUENCES_AT_ONCE = 64  # the same for sequences, whose steps come one after another
 
 #: Each measure of quality, and whether more of it is better.
-HIGHER_IS_BETTER = {"accuracy": True, "mse": False}
+HIGHER_IS_BETTER = {"accuracy": True, "mse": False, "bit_error": False}
+
+#: Of a learner, its parameters and a batch of tasks, called so: the metric's name, and its values [states, T].
+Measure = Callable[[Any, Params, Any, str], tuple[str, list[Any]]]
 
 
 class Episodes(Protocol):
-    """A source of tasks: episodes number first .. first+tasks-1, the same however they are chunked."""
+    """A source of tasks, `Episode` or `Sequences`: number first .. first+tasks-1, the same however they are chunked."""
 
-    def batch(self, first: int, tasks: int) -> Episode: ...
+    def batch(self, first: int, tasks: int) -> Any: ...
 
 
 @dataclass(frozen=True)
 class Result:
-    """The mean of a metric ("accuracy", or "mse" for regression) over `episodes` and half its 95 % t-interval.
+    """The mean of a metric over `episodes` and half its 95 % t-interval.
 
+    The metric is "accuracy", for regression "mse", for sequences of bits "bit_error", wrong bits per sequence.
     `bn_mode` says by which statistics the learner's batch norm normalised, None or "none" without one: batch statistics
     tell a learner about the other queries, and its accuracy is not to be compared with one that sees each alone.
 
@@ -70,7 +75,7 @@ class Result:
         if self.metric == "accuracy":
             value = f"accuracy {100 * self.mean:.2f} % ± {100 * self.ci95:.2f} %"
         else:
-            value = f"{self.metric} {self.mean:.4g} ± {self.ci95:.2g}"
+            value = f"{self.metric.replace('_', ' ')} {self.mean:.4g} ± {self.ci95:.2g}"
         return f"{mode}{value} (95 % t-interval, {self.episodes} episodes)"
 
 
@@ -134,7 +139,7 @@ def scores(
     the episodes. `report(done)` is called after each batch. Raises ValueError for batch < 1, and for predictions that
     are NaN.
     """
-    metric, values = _scores(learner, params, episodes, count, batch, report, _adapted)
+    metric, values = _measured(_adapted, learner, params, episodes, count, batch, report)
     return metric, values[0]
 
 
@@ -148,47 +153,89 @@ def scores_by_step(
     report: Callable[[int], None] | None = None,
 ) -> tuple[str, np.ndarray]:
     """As `scores`, before adaptation and after each step of it, [steps + 1, count], of a learner that has `states`."""
-    return _scores(learner, params, episodes, count, batch, report, _at_each_step)
+    return _measured(_at_each_step, learner, params, episodes, count, batch, report)
 
 
-def _adapted(learner: Any, params: Params, episode: Episode) -> Iterable[Any]:
-    return [learner.adapt(params, episode.xs, episode.ys, episode.n_way)]
+def scores_by_presentation(
+    learner: Learner,
+    params: Params,
+    episodes: Episodes,
+    count: int,
+    *,
+    batch: int | None = None,
+    report: Callable[[int], None] | None = None,
+) -> tuple[str, np.ndarray]:
+    """As `scores`, by how often a class was there: [K, count], row j when it comes for the j-th time.
+
+    Of a learner that reads an episode as a sequence and has `presented`, on episodes with K examples of each class.
+    """
+    return _measured(_by_presentation, learner, params, episodes, count, batch, report)
 
 
-def _at_each_step(learner: Any, params: Params, episode: Episode) -> Iterable[Any]:
-    return learner.states(params, episode.xs, episode.ys, episode.n_way)
+def _adapted(learner: Any, params: Params, tasks: Any, name: str) -> tuple[str, list[Any]]:
+    if isinstance(tasks, Sequences):
+        logits, _ = learner.outputs(params, tasks.inputs)
+        return "bit_error", [bit_errors(_checked(logits, name), backend.asnumpy(tasks))]
+    return _after(learner, params, tasks, name, [learner.adapt(params, tasks.xs, tasks.ys, tasks.n_way)])
 
 
-def _scores(
+def _at_each_step(learner: Any, params: Params, tasks: Any, name: str) -> tuple[str, list[Any]]:
+    return _after(learner, params, tasks, name, learner.states(params, tasks.xs, tasks.ys, tasks.n_way))
+
+
+def _after(learner: Any, params: Params, tasks: Any, name: str, states: Iterable[Any]) -> tuple[str, list[Any]]:
+    """The quality of the predictions after each of the states."""
+    metric, quality = ("mse", squared_error) if tasks.n_way == 0 else ("accuracy", accuracy)
+    predictions = (_checked(learner.predict(params, state, tasks.xq), name) for state in states)
+    return metric, [quality(found, backend.asnumpy(tasks.yq)) for found in predictions]
+
+
+def _by_presentation(learner: Any, params: Params, tasks: Any, name: str) -> tuple[str, list[Any]]:
+    labels = backend.asnumpy(tasks.ys)
+    won = points(_checked(learner.presented(params, tasks.xs, tasks.ys, tasks.n_way), name), labels)
+    by_class = np.argsort(labels, axis=1, kind="stable")  # of each class first, second, ...
+    times = won.shape[1] // len(np.unique(labels[0]))
+    won = np.take_along_axis(won, by_class, axis=1).reshape(len(won), -1, times)
+    return "accuracy", list(won.mean(axis=1).T)
+
+
+def _checked(predictions: Any, name: str) -> np.ndarray:
+    """On the host. Raises ValueError for NaN, saying of which tasks."""
+    found: np.ndarray = backend.asnumpy(predictions)
+    if np.isnan(found).any():
+        raise ValueError(f"evaluate: predictions in {name} are NaN")
+    return found
+
+
+def _measured(
+    measure: Measure,
     learner: Learner,
     params: Params,
     episodes: Episodes,
     count: int,
     batch: int | None,
     report: Callable[[int], None] | None,
-    states: Callable[[Learner, Params, Episode], Iterable[Any]],
 ) -> tuple[str, np.ndarray]:
     """The metric, and its values [states, count]."""
     if batch is None:
-        first = episodes.batch(0, 1)
-        batch = max(1, EXAMPLES_AT_ONCE // (first.xs.shape[1] + first.xq.shape[1]))
+        batch = _at_once(episodes.batch(0, 1))
     if batch < 1:
         raise ValueError(f"evaluate: batch={batch}; a batch holds at least one episode")
     parts = []
     for start in range(0, count, batch):
         stop = min(start + batch, count)
-        episode = episodes.batch(start, stop - start)
-        values = []
-        for state in states(learner, params, episode):
-            predictions = backend.asnumpy(learner.predict(params, state, episode.xq))
-            if np.isnan(predictions).any():
-                raise ValueError(f"evaluate: predictions in episodes {start}..{stop - 1} are NaN")
-            score = squared_error if episode.n_way == 0 else accuracy
-            values.append(score(predictions, backend.asnumpy(episode.yq)))
+        metric, values = measure(learner, params, episodes.batch(start, stop - start), f"episodes {start}..{stop - 1}")
         parts.append(np.array(values, np.float64))
         if report is not None:
             report(stop)
-    return "mse" if episode.n_way == 0 else "accuracy", np.concatenate(parts, axis=1)
+    return metric, np.concatenate(parts, axis=1)
+
+
+def _at_once(task: Any) -> int:
+    """How many tasks like this one to measure at a time."""
+    if isinstance(task, Sequences):
+        return SEQUENCES_AT_ONCE
+    return max(1, EXAMPLES_AT_ONCE // (task.xs.shape[1] + task.xq.shape[1]))
 
 
 def squared_error(predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -208,8 +255,8 @@ class OnDevice:
         self.episodes = episodes
         self.device = device
 
-    def batch(self, first: int, tasks: int) -> Episode:
+    def batch(self, first: int, tasks: int) -> Any:
         """Episodes number first .. first+tasks-1."""
         episode = self.episodes.batch(first, tasks)
-        xs, ys, xq, yq = backend.to_device(list(episode[:4]), self.device)
-        return Episode(xs, ys, xq, yq, episode.n_way)
+        arrays = {name: a for name, a in episode._asdict().items() if isinstance(a, np.ndarray)}
+        return episode._replace(**backend.to_device(arrays, self.device))

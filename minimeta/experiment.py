@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from os import PathLike
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from minimeta import adapted_curves, backend, checkpoint, curve, doctor
+from minimeta import adapted_curves, backend, checkpoint, curve, doctor, memory_maps
 from minimeta.checkpoint import CheckpointError
 from minimeta.data import JointSampler, SinusoidSampler, parse_split
 from minimeta.data.lake_runs import WAY, LakeRuns
-from minimeta.evaluation import OnDevice, Result, half_interval, scores, scores_by_step
+from minimeta.evaluation import OnDevice, Result, half_interval, scores, scores_by_presentation, scores_by_step
 from minimeta.learners.base import Learner, Params
 from minimeta.progress import Progress
 from minimeta.recipe import Recipe, from_record
@@ -22,6 +23,8 @@ from minimeta.sources import AUGMENTATIONS, Source, source, task
 from minimeta.training import Outcome, train
 
 Folder = str | PathLike[str]
+
+PRESENTATIONS = 10  # of each class, unless a test says otherwise
 
 
 class Model(NamedTuple):
@@ -69,6 +72,8 @@ class Trial:
     size: int
     channels: int
     shuffle_support: bool
+    labels: int | None = None
+    bits: int = 8
     backend: str = "numpy"
     joint: bool = False
 
@@ -77,7 +82,8 @@ class Trial:
         return source(
             self.data, self.part, self.way, self.shot, self.query,
             split=self.split, rotations=self.rotations, size=self.size, channels=self.channels,
-            shuffle_support=self.shuffle_support, joint=self.joint, seed=self.seed, data_dir=data_dir,
+            shuffle_support=self.shuffle_support, labels=self.labels, bits=self.bits, joint=self.joint,
+            seed=self.seed, data_dir=data_dir,
         )  # fmt: skip
 
 
@@ -87,29 +93,40 @@ def trial_of(recipe: Recipe, part: str = "test") -> Trial:
     return Trial(
         recipe.data, part, recipe.test_way, recipe.test_shot, recipe.test_query, recipe.test_episodes,
         recipe.training.seed, recipe.split, recipe.rotations, getattr(learner, "size", 28),
-        getattr(learner, "channels", 1), learner.order_sensitive, recipe.backend,
+        getattr(learner, "channels", 1), learner.order_sensitive, getattr(learner, "label_count", None),
+        getattr(learner, "bits", 8), recipe.backend,
     )  # fmt: skip
 
 
+def sequence_trial(recipe: Recipe) -> Trial:
+    """As `trial_of`, for a learner that reads an episode as a sequence: each class comes 10 times, and no queries."""
+    trial = trial_of(recipe)
+    return trial if trial.way == 0 else replace(trial, shot=PRESENTATIONS, query=0)
+
+
 def assess(
-    learner: Learner, params: Params, trial: Trial, drawn: Source, by_step: bool = False
+    learner: Learner, params: Params, trial: Trial, drawn: Source, by: str | None = None
 ) -> tuple[Result, dict[str, Any]]:
     """The result of a test on its episodes, and the record of it for JSON. Progress goes to stderr.
 
-    `by_step`, for a learner that adapts by steps: the record also has the metric before and after each of them.
+    By "step", for a learner that adapts by steps, the record also has the metric before and after each of them, and the
+    result is that of the last; by "presentation", for one that reads an episode as a sequence, the metric when a class
+    comes for the first time, the second, and the result is that of all.
     """
+    measure = scores if by is None else _SCORES_BY[by]
     with Progress(trial.episodes, "episodes") as progress:
-        metric, values = (scores_by_step if by_step else scores)(
+        metric, values = measure(
             learner,
             backend.to_device(params, trial.backend),
             OnDevice(drawn.episodes, trial.backend),
             trial.episodes,
             report=progress.show,
         )
-    result = Result.of(metric, values[-1] if by_step else values, learner)
+    whole = values if by is None else values[-1] if by == "step" else values.mean(axis=0)
+    result = Result.of(metric, whole, learner)
     record = {
         **result.record(),
-        **(_by_step(metric, values) if by_step else {}),
+        **({} if by is None else _parts(metric, by, values)),
         "way": trial.way,
         "shot": trial.shot,
         "query": trial.query,
@@ -122,11 +139,20 @@ def assess(
     return result, record
 
 
-def _by_step(metric: str, values: np.ndarray) -> dict[str, Any]:
-    """For JSON: of values [steps + 1, n] the mean after each step, and half the interval."""
+_SCORES_BY: dict[str, Callable[..., tuple[str, np.ndarray]]] = {
+    "step": scores_by_step,
+    "presentation": scores_by_presentation,
+}
+#: The number of the first value: steps begin before the first one.
+_FIRST = {"step": 0, "presentation": 1}
+
+
+def _parts(metric: str, by: str, values: np.ndarray) -> dict[str, Any]:
+    """For JSON: of values [steps or presentations, n] the mean of each, and half the interval."""
+    rows = {str(number): row for number, row in enumerate(values, _FIRST[by])}
     return {
-        f"{metric}_by_step": {str(step): float(row.mean()) for step, row in enumerate(values)},
-        "ci95_by_step": {str(step): half_interval(row) for step, row in enumerate(values)},
+        f"{metric}_by_{by}": {number: float(row.mean()) for number, row in rows.items()},
+        f"ci95_by_{by}": {number: half_interval(row) for number, row in rows.items()},
     }
 
 
@@ -175,8 +201,8 @@ def run(
     if isinstance(training.episodes, JointSampler):
         recipe = replace(recipe, way=training.episodes.classes)
         learner = recipe.make_learner()
-    _check_ways(learner, recipe)
-    validation = replace(trial_of(recipe, "val"), query=recipe.query).source(data_dir)
+    _check(learner, recipe)
+    validation = replace(trial_of(recipe, "val"), query=recipe.query or recipe.test_query).source(data_dir)
     trial = trial_of(recipe)
     drawn = trial.source(data_dir)
     episodes = AUGMENTATIONS[recipe.augmentation](training.episodes, recipe.training.seed)
@@ -198,19 +224,37 @@ def run(
         "config": recipe.record(),
     }
     checkpoint.write_json(files.results, {**record, **about})
-    title = f"{recipe.learner} on {recipe.data}\n{task(recipe.test_way, recipe.test_shot)}, {result}"
+    title = f"{recipe.learner} on {recipe.data}\n{task(recipe.data, recipe.test_way, recipe.test_shot)}, {result}"
     try:
         curve.draw(files.records(), files.curve, title)
         if isinstance(drawn.episodes, SinusoidSampler):
             adapted_curves.draw(learner, outcome.params, drawn.episodes, files.adapted)
+        if memory_maps.drawable(learner):
+            draw_memory(Model(learner, outcome.params, recipe), sequence_trial(recipe).source(data_dir), files.memory)
     except ImportError as error:
         say(f"no curve.png: {error}")
     return result, outcome
 
 
-def _check_ways(learner: Learner, recipe: Recipe) -> None:
-    """Raises ValueError where a learner has fewer classes than its episodes."""
-    way = getattr(learner, "way", None)
+def draw_memory(model: Model, drawn: Source, path: Path) -> None:
+    """Draw where the heads of a model's memory read and wrote, over the first sequence of `drawn`.
+
+    Raises ValueError for a model without such a memory, ImportError where matplotlib is missing.
+    """
+    learner, params, recipe = model
+    if not memory_maps.drawable(learner):
+        raise ValueError(f"{recipe.learner} has no memory with heads; ntm and mann have")
+    task = drawn.episodes.batch(0, 1)
+    memory_maps.draw(learner, params, task, path, f"{recipe.learner} on {recipe.data}, {drawn.split}")
+
+
+def _check(learner: Learner, recipe: Recipe) -> None:
+    """Raises ValueError where a learner has fewer classes than its episodes, or these have no queries to learn from."""
+    way = getattr(learner, "way", None) if getattr(learner, "label_count", None) is None else None
     for name in ("way", "test_way"):
         if way is not None and getattr(recipe, name) > way:
             raise ValueError(f"{recipe.learner}: {name}={getattr(recipe, name)}; its head is for {way} classes")
+    least = {"query": 0 if hasattr(learner, "presented") else 1, "test_query": 1}
+    for name, bound in least.items():
+        if getattr(recipe, name) < bound:
+            raise ValueError(f"{recipe.learner}: {name}={getattr(recipe, name)}; need {name} >= {bound}")

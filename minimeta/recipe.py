@@ -19,9 +19,11 @@ class Recipe:
     """One run: a learner with its hyper-parameters, data, episodes for training and for test, how to train.
 
     Training episodes are `way`-way `shot`-shot with `query` queries per class. Validation and test episodes are
-    `test_way`-way `test_shot`-shot, with `query` queries in validation and `test_query` in test. In regression both
-    ways are 0, shots and queries are points of a task. A learner trained on all classes at once takes `shot` examples
-    a step; its `way` is their number, found when the run begins. `split` is a scheme of the data set, None where it has
+    `test_way`-way `test_shot`-shot, with `query` queries in validation and `test_query` in test; with `query` 0
+    training episodes are a support set alone, for learners that read it as a sequence, and validation has `test_query`.
+    In regression both ways are 0, shots and queries are points of a task; of bit sequences shots are items, in training
+    at most so many, and queries repeats. A learner trained on all classes at once takes `shot` examples a step; its
+    `way` is their number, found when the run begins. `split` is a scheme of the data set, None where it has
     none. Images have the size the learner says; those of the training are distorted by random affine maps if
     `augmentation` is "affine".
     """

@@ -18,7 +18,8 @@ from minimeta.training import Settings
 class NamedRecipe:
     """A recipe, what it is, and figures by test, `ours` with half the interval.
 
-    Figures are accuracies in percent (5w1s: 5-way 1-shot), of sinusoids mean squared errors by steps of adaptation.
+    Figures are accuracies in percent (5w1s: 5-way 1-shot; 2nd: when a class comes for the second time), of sinusoids
+    mean squared errors by steps of adaptation, of sequences wrong bits by length.
     """
 
     recipe: Recipe
@@ -56,6 +57,13 @@ def sinusoid(learner: str, training: Any, **hyper: Any) -> Recipe:
         hyper={"architecture": "regressor", "batch_norm": "none", "test_steps": 10, **hyper},
         training=replace(settings, **training),
     )  # fmt: skip
+
+
+def presentations(learner: str, training: Any = None, **more: Any) -> Recipe:
+    """A run on sequences of 5 classes, 10 examples of each (Santoro et al., 2016), on the classes of `omniglot`."""
+    settings = {"tasks": 16, "schedule": "cosine", "validate_every": 1000, "clip_norm": 10.0, **(training or {})}
+    recipe = omniglot(learner, way=5, query=0, shot=10, training=settings, test_way=5, test_shot=1)
+    return replace(recipe, **more)
 
 
 RECIPES: dict[str, NamedRecipe] = {
@@ -158,6 +166,42 @@ RECIPES: dict[str, NamedRecipe] = {
         _adapted("lstm-meta", query=15, training={"steps": 8_000, "clip_norm": 0.25, "validation_episodes": 200}),
         "Ravi and Larochelle 2017, who have no figure for Omniglot; 12 steps",
         ours={"5w1s": (92.21, 0.41)},
+    ),
+    "ntm/copy": NamedRecipe(
+        Recipe(
+            "ntm", "copy", way=0, shot=20, query=1, test_way=0, test_shot=20, test_query=1, test_episodes=1000,
+            hyper={"controller": "feed-forward"},
+            training=Settings(steps=4000, tasks=32, schedule="cosine", clip_norm=1.0, validate_every=250),
+        ),
+        "Graves et al. 2014, trained on sequences of 1 to 20 vectors of 8 bits; by Adam; wrong bits per sequence",
+        ours={"20": (0.0, 0.0), "60": (0.0, 0.0), "120": (1.46, 1.62)},
+    ),
+    "mann/omniglot-5": NamedRecipe(
+        presentations("mann", {"steps": 40_000}),
+        "Santoro et al. 2016: 5 classes, accuracy by how often a class has come; no augmentation but quarter turns",
+        paper={"1st": 36.4, "2nd": 82.8, "5th": 94.9, "10th": 98.1},
+    ),
+    "lstm/omniglot-5": NamedRecipe(
+        presentations("lstm", {"steps": 40_000}),
+        "Santoro et al. 2016: the baseline without a memory",
+        paper={"1st": 24.4, "2nd": 49.5, "5th": 63.6, "10th": 62.5},
+    ),
+    "ntm/omniglot-5": NamedRecipe(
+        presentations("ntm", {"steps": 40_000}, hyper={"hidden": 200, "width": 40, "reads": 4, "writes": 4}),
+        "Santoro et al. 2016: a Neural Turing Machine's addressing in place of the least recently used",
+    ),
+    "mann/omniglot-15-strings": NamedRecipe(
+        presentations("mann", {"steps": 100_000}, way=15, hyper={"labels": "strings"}, test_way=15),
+        "Santoro et al. 2016: 15 classes called by strings of five characters",
+        paper={"1st": 0.1, "2nd": 62.6, "5th": 88.7, "10th": 95.3},
+    ),
+    "meta-networks/omniglot-5w1s": NamedRecipe(
+        _adapted(
+            "meta-networks", query=10,
+            training={"steps": 4000, "clip_norm": 10.0, "validate_every": 500, "validation_episodes": 100},
+        ),
+        "Munkhdalai and Yu 2017, one episode a step",
+        paper={"5w1s": 98.95},
     ),
     "finetune/sinusoid": NamedRecipe(
         sinusoid("finetune", {"steps": 70_000}, inner_optimizer="sgd", inner_lr=0.01),

@@ -7,6 +7,7 @@
     state.previous.safetensors  the state before that one
     results.json, curve.png     accuracy on the test episodes; loss and validation over the steps
     adapted.png                 of a run on sinusoids: what a few steps of adaptation make of some tasks
+    memory.png                  of a learner with a memory: where its heads read and wrote over a sequence
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class RunFolder:
         self.results = self.path / "results.json"
         self.curve = self.path / "curve.png"
         self.adapted = self.path / "adapted.png"
+        self.memory = self.path / "memory.png"
 
     def enter(self, config: dict[str, Any], resume: bool) -> None:
         """Make the folder, or with `resume` make sure that it holds this very run, and write config.json.

@@ -9,11 +9,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minimeta.data import DataError, EpisodeSampler, JointSampler, SinusoidSampler, load
+from minimeta.data import (
+    SEQUENCE_TASKS,
+    DataError,
+    EpisodeSampler,
+    JointSampler,
+    SequenceSampler,
+    SinusoidSampler,
+    load,
+)
 from minimeta.data.augmentation import Affine
 from minimeta.evaluation import Episodes
 
-DATASETS = ("glyphs", "omniglot", "sinusoid")
+DATASETS = ("glyphs", "omniglot", "sinusoid", *SEQUENCE_TASKS)
 INK = ("glyphs", "omniglot")  # drawings, ink = 1 on paper = 0
 
 #: What may be done to the episodes of a training, given them and a seed.
@@ -35,18 +43,20 @@ def check(data: str) -> None:
 
     >>> check("mnist")
     Traceback (most recent call last):
-    ValueError: unknown data 'mnist'; choose from glyphs, omniglot, sinusoid, or name a folder of class folders
+    ValueError: unknown data 'mnist'; choose from glyphs, omniglot, sinusoid, ... or name a folder of class folders
     """
     if data not in DATASETS and not Path(data).is_dir():
         raise ValueError(f"unknown data {data!r}; choose from {', '.join(DATASETS)}, or name a folder of class folders")
 
 
-def task(way: int, shot: int) -> str:
-    """What is to be learned from how much, in words; way 0 is regression.
+def task(data: str, way: int, shot: int) -> str:
+    """What is to be learned from how much, in words.
 
-    >>> task(5, 1), task(0, 10)
-    ('5-way 1-shot', '10-shot regression')
+    >>> task("omniglot", 5, 1), task("sinusoid", 0, 10), task("copy", 0, 20)
+    ('5-way 1-shot', '10-shot regression', 'copy, 20 items')
     """
+    if data in SEQUENCE_TASKS:
+        return f"{data}, {shot} items"
     return f"{way}-way {shot}-shot" if way else f"{shot}-shot regression"
 
 
@@ -62,6 +72,8 @@ def source(
     size: int = 28,
     channels: int = 1,
     shuffle_support: bool = False,
+    labels: int | None = None,
+    bits: int = 8,
     joint: bool = False,
     seed: int = 0,
     data_dir: str | PathLike[str] | None = None,
@@ -69,7 +81,9 @@ def source(
     """The episodes of a part of a data set; train, val and test have streams of random numbers of their own.
 
     `data` is one of DATASETS or a folder of images (`minimeta.data.load`), `size` and `channels` are of images.
-    `joint` gives mini-batches of `shot` images of all classes at once (`JointSampler`); sinusoids stay as they are.
+    `labels` as for `EpisodeSampler`. `joint` gives mini-batches of `shot` images of all classes at once
+    (`JointSampler`); sinusoids stay as they are. Sequences have `shot` items of `bits` bits, and `query` repeats, in
+    training at most.
     The seed draws episodes, never the data's split, so that runs with different seeds can be compared and a model is
     never tested on classes it was trained on. Raises DataError where the data cannot supply such episodes.
 
@@ -78,14 +92,16 @@ def source(
     ((1, 10, 28, 28, 1), 'val')
     """
     stream = int(np.random.SeedSequence([seed, *part.encode()]).generate_state(1)[0])
-    if data == "sinusoid":
+    if data == "sinusoid" or data in SEQUENCE_TASKS:
         if split is not None:
-            raise DataError(f"sinusoid has no split schemes, got split={split!r}")
-        return Source(SinusoidSampler(shot, query, seed=stream), part)
+            raise DataError(f"{data} has no split schemes, got split={split!r}")
+        if data == "sinusoid":
+            return Source(SinusoidSampler(shot, query, seed=stream), part)
+        return Source(SequenceSampler(data, shot, varied=part == "train", repeats=query, bits=bits, seed=stream), part)
     dataset = load(data, part, split=split, size=size, channels=channels, data_dir=data_dir)
     if joint:
         return Source(JointSampler(dataset, shot, rotations=rotations, seed=stream), dataset.split)
     sampler = EpisodeSampler(
-        dataset, way, shot, query, rotations=rotations, shuffle_support=shuffle_support, seed=stream
+        dataset, way, shot, query, rotations=rotations, shuffle_support=shuffle_support, labels=labels, seed=stream
     )
     return Source(sampler, dataset.split)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from minimeta.experiment import Model, Trial
     from minimeta.recipe import Recipe
 
+PROTOCOLS = ("episodes", "presentations", "lake")
+
 #: What Lake's runs fix, so that it cannot be chosen.
 EPISODES = ("data", "data_dir", "rotations", "split", "way", "shot", "query", "episodes", "seed")
 
@@ -22,10 +24,11 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "evaluate",
         help="test a trained model",
-        description="Test the best model of a run folder. Defaults are the run's own test.",
+        description="Test the best model of a run folder. Defaults are the run's own test. By presentations: accuracy "
+        "when a class comes for the first time, the second, ..., of learners that read an episode as a sequence.",
     )
     parser.add_argument("dir", metavar="DIR", help="the folder of a run")
-    parser.add_argument("--protocol", choices=("episodes", "lake"), default="episodes", help="default: episodes")
+    parser.add_argument("--protocol", choices=PROTOCOLS, default="episodes", help="default: episodes")
     parser.add_argument("--runs", metavar="PATH", help="of Lake's one-shot runs: all_runs.zip, or its extracted folder")
     options.add_data(parser)
     parser.add_argument("--split", metavar="SPLIT", help="SCHEME, PART or SCHEME/PART, e.g. vinyals/val; part: test")
@@ -50,6 +53,10 @@ def run(args: argparse.Namespace) -> int:
     model = load_model(args.dir)
     if args.adapt_steps is not None and not hasattr(model.learner, "states"):
         raise ValueError(f"--adapt-steps {args.adapt_steps}: {model.recipe.learner} does not adapt by steps")
+    if args.protocol == "presentations":
+        _check_presentations(args, model)
+    if args.query is not None and args.query < 1:
+        raise ValueError(f"--query {args.query}; need 1 or more")
     changes = {"batch_norm": args.batch_norm, "test_steps": args.adapt_steps}
     hyper = {**model.recipe.hyper, **{name: value for name, value in changes.items() if value is not None}}
     model = model._replace(learner=replace(model.recipe, hyper=hyper).make_learner())
@@ -67,14 +74,25 @@ def _on_episodes(args: argparse.Namespace, model: Model) -> tuple[dict[str, Any]
     trial = _trial(args, recipe)
     if trial.data == recipe.data and trial.split != recipe.split:
         say(f"note: trained on split {recipe.split}, so {trial.split} may test on classes of the training")
-    by_step = args.adapt_steps is not None
-    result, record = assess(learner, params, trial, trial.source(args.data_dir), by_step)
-    text = f"{task(trial.way, trial.shot)}, {record['split']}, {result}"
-    if not by_step:
+    by = "presentation" if args.protocol == "presentations" else None if args.adapt_steps is None else "step"
+    result, record = assess(learner, params, trial, trial.source(args.data_dir), by)
+    text = f"{task(trial.data, trial.way, trial.shot)}, {record['split']}, {result}"
+    if by is None:
         return record, text
-    means, intervals = record[f"{result.metric}_by_step"], record["ci95_by_step"]
-    lines = [f"after {step} steps: {replace(result, mean=means[step], ci95=intervals[step])}" for step in means]
+    means, intervals = record[f"{result.metric}_by_{by}"], record[f"ci95_by_{by}"]
+    part = {"step": "after {} steps", "presentation": "presentation {}"}[by].format
+    lines = [f"{part(number)}: {replace(result, mean=means[number], ci95=intervals[number])}" for number in means]
     return record, "\n".join([*lines, text])
+
+
+def _check_presentations(args: argparse.Namespace, model: Model) -> None:
+    """Raises ValueError where there are none to go by."""
+    if not hasattr(model.learner, "presented"):
+        raise ValueError(f"--protocol presentations: {model.recipe.learner} does not read an episode as a sequence")
+    if model.recipe.way == 0:
+        raise ValueError(f"--protocol presentations: {model.recipe.data} has no classes that come again")
+    if args.query is not None:
+        raise ValueError(f"--query {args.query}: not with --protocol presentations, where every example is asked for")
 
 
 def _on_lake_runs(args: argparse.Namespace, model: Model) -> tuple[dict[str, Any], str]:
@@ -97,9 +115,9 @@ def _trial(args: argparse.Namespace, recipe: Recipe) -> Trial:
     """The run's own test, with what the command line says otherwise."""
     from minimeta.data import parse_split
     from minimeta.defaults import recipe_for
-    from minimeta.experiment import trial_of
+    from minimeta.experiment import sequence_trial, trial_of
 
-    trial = trial_of(recipe)
+    trial = (sequence_trial if args.protocol == "presentations" else trial_of)(recipe)
     other = recipe_for(recipe.learner, args.data) if args.data is not None else recipe
     if other.data != recipe.data:  # other data has schemes and rotations of its own
         trial = replace(trial, data=other.data, split=other.split, rotations=other.rotations)

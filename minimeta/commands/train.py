@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     recipe = _recipe(args, folder)
     print(f"{recipe.learner} on {recipe.data}, into {folder}", file=sys.stderr)
     result, outcome = experiment.run(recipe, folder, resume=args.resume, data_dir=args.data_dir, say=say)
-    print(f"test {task(recipe.test_way, recipe.test_shot)}, {result}")
+    print(f"test {task(recipe.data, recipe.test_way, recipe.test_shot)}, {result}")
     print(f"best at step {outcome.best_step} of {outcome.step}, {outcome.seconds:.0f} s; model and results in {folder}")
     if outcome.interrupted:
         say(f"interrupted; go on with: minimeta train --resume --out {folder}")

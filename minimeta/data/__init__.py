@@ -17,6 +17,7 @@ from minimeta.data.episodes import ROTATIONS, Episode, EpisodeSampler, ImageClas
 from minimeta.data.errors import DataError
 from minimeta.data.images import read_image
 from minimeta.data.joint import JointSampler
+from minimeta.data.sequences import SEQUENCE_TASKS, Sequences, SequenceSampler
 from minimeta.data.sinusoid import SinusoidSampler
 from minimeta.data.splits import PARTS, SCHEMES, parse_split
 
@@ -25,11 +26,14 @@ __all__ = [
     "PARTS",
     "ROTATIONS",
     "SCHEMES",
+    "SEQUENCE_TASKS",
     "DataError",
     "Episode",
     "EpisodeSampler",
     "ImageClasses",
     "JointSampler",
+    "SequenceSampler",
+    "Sequences",
     "SinusoidSampler",
     "load",
     "parse_split",

@@ -83,6 +83,8 @@ class EpisodeSampler:
     Classes are distinct within an episode and in random order, so label ids are drawn anew each time; support and
     query drawings of a class are disjoint. Both sets are class-major ([T, N, K, ...] flattened to [T, N*K, ...]);
     `shuffle_support` puts the support set, not the query set, in random order, for learners that read it in sequence.
+    With `labels`, which is then n_way, classes are called by different numbers below it, drawn anew each time. `query`
+    may be 0.
 
     `rotations` turns images by multiples of 90 degrees, the same for support and query of a class:
     "none"; "fixed_classes", each class and its three rotations are four classes (Prototypical Networks, Reptile);
@@ -107,12 +109,15 @@ class EpisodeSampler:
         *,
         rotations: str = "none",
         shuffle_support: bool = False,
+        labels: int | None = None,
         seed: int = 0,
     ) -> None:
         classes = classes_with(dataset, rotations, ROTATIONS)
-        for label, value, least in (("way", way, 2), ("shot", shot, 1), ("query", query, 1)):
+        for label, value, least in (("way", way, 2), ("shot", shot, 1), ("query", query, 0)):
             if value < least:
                 raise DataError(f"{label} must be at least {least}, got {value}")
+        if labels is not None and labels < way:
+            raise DataError(f"{way}-way needs {way} different labels, got labels={labels}")
         if way > classes:
             raise DataError(f"{way}-way needs {way} classes, split '{dataset.split}' has {classes}")
         counts = np.array(dataset.counts or (dataset.drawings,) * len(dataset))
@@ -128,6 +133,7 @@ class EpisodeSampler:
         self.query = query
         self.rotations = rotations
         self.shuffle_support = shuffle_support
+        self.labels = labels
         self.seed = seed
         self.classes = classes
         self.counts = counts
@@ -135,21 +141,20 @@ class EpisodeSampler:
     def batch(self, first: int, tasks: int) -> Episode:
         """Episodes number first .. first+tasks-1, the same in any chunking; DataError for first < 0 or tasks < 1."""
         picks = [self._pick(rng) for rng in task_generators(self.seed, first, tasks)]
-        characters, rotation, drawings, order = (np.stack(column) for column in zip(*picks, strict=True))
+        characters, rotation, drawings, order, labels = (np.stack(column) for column in zip(*picks, strict=True))
         images = turned(self.dataset.images[characters[:, :, None], drawings], rotation)
         feat = images.shape[3:]
-        labels = np.arange(self.way)
         xs = images[:, :, : self.shot].reshape(tasks, -1, *feat)
-        ys = np.tile(labels.repeat(self.shot), (tasks, 1))
+        ys = labels.repeat(self.shot, axis=1)
         if self.shuffle_support:
             rows = np.arange(tasks)[:, None]
             xs, ys = xs[rows, order], ys[rows, order]
         xq = images[:, :, self.shot :].reshape(tasks, -1, *feat)
-        yq = np.tile(labels.repeat(self.query), (tasks, 1))
-        return Episode(xs, ys, xq, yq, self.way)
+        yq = labels.repeat(self.query, axis=1)
+        return Episode(xs, ys, xq, yq, self.labels or self.way)
 
-    def _pick(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Of one episode: characters [N], quarter turns [N], drawings [N, K+Q], support order [N*K]."""
+    def _pick(self, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+        """Of one episode: characters [N], quarter turns [N], drawings [N, K+Q], support order [N*K], labels [N]."""
         characters = rng.choice(self.classes, self.way, replace=False)
         turns = np.zeros(self.way, np.int64)
         if self.rotations == "fixed_classes":
@@ -161,7 +166,9 @@ class EpisodeSampler:
         lots = rng.random((self.way, self.dataset.drawings))
         lots[np.arange(self.dataset.drawings) >= self.counts[characters, None]] = 1  # padding comes last
         drawings = lots.argsort(axis=1)[:, : self.shot + self.query]
-        return characters, turns, drawings, rng.permutation(self.way * self.shot)
+        order = rng.permutation(self.way * self.shot)
+        labels = np.arange(self.way) if self.labels is None else rng.choice(self.labels, self.way, replace=False)
+        return characters, turns, drawings, order, labels
 
 
 def task_generators(seed: int, first: int, tasks: int) -> list[np.random.Generator]:

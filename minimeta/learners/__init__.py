@@ -19,6 +19,10 @@ _LEARNERS = {
     "reptile": ("minimeta.learners.optimization_based.reptile", "Reptile"),
     "finetune": ("minimeta.learners.optimization_based.finetune", "FineTune"),
     "lstm-meta": ("minimeta.learners.optimization_based.lstm_meta_learner", "LSTMMetaLearner"),
+    "ntm": ("minimeta.learners.model_based.ntm", "NTM"),
+    "mann": ("minimeta.learners.model_based.mann", "MANN"),
+    "lstm": ("minimeta.learners.model_based.lstm", "LSTM"),
+    "meta-networks": ("minimeta.learners.model_based.meta_networks", "MetaNetworks"),
 }
 
 

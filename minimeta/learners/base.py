@@ -18,6 +18,7 @@ import numpy as np
 from minimeta import ops, tree
 from minimeta.autodiff import stop_gradient, value_and_grad
 from minimeta.data.episodes import Episode
+from minimeta.data.sequences import Sequences
 
 #: A nested dict of arrays. A top-level entry "running" holds statistics (batch norm's): carried along, not trained.
 Params = dict[str, Any]
@@ -92,26 +93,29 @@ class Learner(Protocol):
         """Class scores (logits) [T, Q, n_way] of the queries xq [T, Q, *feat]."""
         ...
 
-    def meta_loss(self, params: Params, episode: Episode) -> tuple[Any, dict[str, Any]]:
+    def meta_loss(self, params: Params, episode: Any) -> tuple[Any, dict[str, Any]]:
         """The mean cross-entropy of the queries, and aux: at least {"accuracy": ...}; every entry is a mean over tasks.
 
-        For regression it is the mean squared error, and aux needs no entry.
+        For regression it is the mean squared error, and aux needs no entry. Learners that read an episode as a sequence
+        have a loss of their own, and take `Sequences` of bits too.
         A learner with running statistics puts their next value into aux["running"].
         """
         state = self.adapt(params, episode.xs, episode.ys, episode.n_way)
         logits = self.predict(params, state, episode.xq)
         return ops.cross_entropy(logits, episode.yq), {"accuracy": accuracy(logits, episode.yq).mean()}
 
-    def meta_grad(self, params: Params, episode: Episode) -> MetaGradient:
+    def meta_grad(self, params: Params, episode: Any) -> MetaGradient:
         """Loss, aux and gradient of one meta-batch; the gradient covers every entry of `params` but "running"."""
         loss = value_and_grad(lambda weights: self.meta_loss({**params, **weights}, episode), has_aux=True)
         (value, aux), grads = loss(trainable(params))
         return MetaGradient(value, aux, grads)
 
 
-def chunked_meta_grad(learner: Learner, params: Params, episode: Episode, chunk: int | None = None) -> MetaGradient:
+def chunked_meta_grad(
+    learner: Learner, params: Params, episode: Episode | Sequences, chunk: int | None = None
+) -> MetaGradient:
     """`learner.meta_grad`, `chunk` tasks at a time: memory is bounded by the chunk, the result is the same mean."""
-    tasks = len(episode.ys)
+    tasks = len(episode[0])
     if chunk is None or chunk >= tasks:
         return learner.meta_grad(params, episode)
     if chunk < 1:
@@ -119,7 +123,7 @@ def chunked_meta_grad(learner: Learner, params: Params, episode: Episode, chunk:
     total: Any = None
     for start in range(0, tasks, chunk):
         part = episode.tasks(slice(start, start + chunk))
-        share = len(part.ys) / tasks
+        share = len(part[0]) / tasks
         term = tree.map(lambda leaf, share=share: leaf * share, learner.meta_grad(params, part))
         total = term if total is None else tree.map(operator.add, total, term)
     return total  # type: ignore[no-any-return]
@@ -128,13 +132,28 @@ def chunked_meta_grad(learner: Learner, params: Params, episode: Episode, chunk:
 def accuracy(logits: Any, labels: Any) -> Any:
     """Per task [T]: the share of queries won, from logits [T, Q, N] and labels [T, Q]; a plain array.
 
+    >>> accuracy(np.array([[[0.0, 2.0], [1.0, 1.0]]]), np.array([[1, 0]]))
+    array([0.75])
+    """
+    return points(logits, labels).mean(axis=-1)
+
+
+def points(logits: Any, labels: Any) -> Any:
+    """Of each query [...] whether it was won, 0 or 1, from logits [..., N] and labels [...]; a plain array.
+
     Classes that tie for the largest logit share the point, so that constant scores get 1/N, whatever the order of the
     labels: with the first maximum counted, a collapsed network has been reported as perfect.
 
-    >>> accuracy(np.array([[[0.0, 2.0], [1.0, 1.0]]]), np.array([[1, 0]]))
-    array([0.75])
+    >>> points(np.array([[0.0, 2.0], [1.0, 1.0]]), np.array([1, 0]))
+    array([1. , 0.5])
     """
     scores = stop_gradient(logits)
     winners = ops.equal(scores, ops.max(scores, axis=-1, keepdims=True))
     won = ops.take_along_axis(winners, labels[..., None], axis=-1)[..., 0]
-    return (won / winners.sum(axis=-1)).mean(axis=-1)
+    return won / winners.sum(axis=-1)
+
+
+def bit_errors(logits: Any, sequences: Sequences) -> Any:
+    """Per sequence [B]: how many of the bits that count are wrong, from logits [B, L, W]; a plain array."""
+    wrong = ops.not_equal(ops.greater(stop_gradient(logits), 0), ops.greater(sequences.targets, 0))
+    return (wrong * sequences.mask[..., None]).sum(axis=(1, 2))

@@ -198,7 +198,7 @@ def test_the_dataset_is_not_written_to():
         ({"query": 25}, "1-shot with 25 queries needs 26 drawings per class, split 'toy/test' has 10"),
         ({"way": 1}, "way must be at least 2, got 1"),
         ({"shot": 0}, "shot must be at least 1, got 0"),
-        ({"query": 0}, "query must be at least 1, got 0"),
+        ({"query": -1}, "query must be at least 0, got -1"),
         ({"rotations": "some"}, "unknown rotations 'some': choose from none, fixed_classes, per_class_random"),
     ],
 )

@@ -227,7 +227,7 @@ def test_a_name_that_is_known_wins_over_a_folder(tmp_path, monkeypatch):
 
 def test_what_is_neither_a_name_nor_a_folder_is_refused(tmp_path):
     for name in ("mnist", str(tmp_path / "none")):
-        with pytest.raises(ValueError, match=r"unknown data .*, sinusoid, or name a folder"):
+        with pytest.raises(ValueError, match=r"unknown data .*, sinusoid, .* or name a folder"):
             sources.check(name)
         with pytest.raises(DataError, match="unknown dataset"):
             load(name, "train")

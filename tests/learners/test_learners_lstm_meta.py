@@ -13,7 +13,7 @@ import minimeta
 from minimeta import ops, tree
 from minimeta.data import SinusoidSampler
 from minimeta.learners import make
-from minimeta.learners.optimization_based.lstm_meta_learner import log_and_sign
+from minimeta.learners.coordinates import log_and_sign
 from minimeta.learners.optimization_based.minibatches import minibatches
 from minimeta.testing import check_learner
 from tests.learners import plain

@@ -137,7 +137,9 @@ def test_a_saved_model_predicts_the_same(learner, episode, tmp_path):
 
 @pytest.mark.parametrize("name", learners.names())
 def test_every_learner_works(name, episode):
-    learner = learners.make(name, filters=4)
+    small = {"filters": 4, "hidden": 8, "size": episode.xs.shape[2]}
+    known = learners.hyper_parameters(name)
+    learner = learners.make(name, **{setting: value for setting, value in small.items() if setting in known})
     params = learner.init(np.random.default_rng(0))
     loss, aux, _ = learner.meta_grad(params, episode)
     assert np.isfinite(loss)

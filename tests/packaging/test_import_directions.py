@@ -18,10 +18,13 @@ KERNELS = Path(importlib.util.find_spec("minimeta_kernels").origin).parent
 
 ENGINE = ("minimeta.autodiff", "minimeta.backend", "minimeta.tree")
 MODEL = ("minimeta.ops", "minimeta.layers", "minimeta.optim", *ENGINE)
-LEARNER = ("minimeta.learners.base", "minimeta.learners.query_by_query", "minimeta.data.episodes", *MODEL)
+_FOR_ALL = ("learners.base", "learners.coordinates", "learners.query_by_query", "data.episodes", "data.sequences")
+LEARNER = (*(f"minimeta.{name}" for name in _FOR_ALL), *MODEL)
 METRIC_BASED = (*(f"minimeta.learners.metric_based.{name}" for name in ("base", "labels", "similarity")), *LEARNER)
 _SHARED = ("base", "networks", "minibatches")
 OPTIMIZATION_BASED = (*(f"minimeta.learners.optimization_based.{name}" for name in _SHARED), *LEARNER)
+_PARTS = ("base", "controller", "label_codes", "fast_weights")
+MODEL_BASED = (*(f"minimeta.learners.model_based.{name}" for name in _PARTS), *LEARNER)
 
 #: What a module may import of ours; the longest matching name decides. Modules without an entry are the outer shell
 #: (training, evaluation, command line, checks): they may import anything but what FORBIDDEN says.
@@ -38,6 +41,7 @@ ALLOWED = {
     "minimeta.learners.metric_based": METRIC_BASED,
     "minimeta.learners.metric_based.matching_fce": ("minimeta.learners.metric_based.matching", *METRIC_BASED),
     "minimeta.learners.optimization_based": OPTIMIZATION_BASED,
+    "minimeta.learners.model_based": MODEL_BASED,
     "minimeta_kernels": ("minimeta_kernels",),
 }
 

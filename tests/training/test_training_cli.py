@@ -311,7 +311,7 @@ def test_doctor_says_why_the_reference_runs(monkeypatch):
     ("args", "message"),
     [
         (["nobody"], "unknown learner 'nobody'; choose from "),
-        (["--data", "mnist"], "unknown data 'mnist'; choose from glyphs, omniglot, sinusoid, or name a folder"),
+        (["--data", "mnist"], "unknown data 'mnist'; choose from glyphs, omniglot, sinusoid, copy, "),
         (["--recipe", "best"], "unknown recipe 'best'; choose from prototypical/glyphs, "),
         (["siamese", "--recipe", "prototypical/glyphs"], "says learner and data itself; leave out LEARNER siamese"),
         (["--data", "glyphs", "--recipe", "prototypical/glyphs"], "leave out --data glyphs"),

@@ -321,8 +321,8 @@ def test_models_that_cannot_classify(tmp_path, model):
     for other in (None, 3, Spy):
         with pytest.raises(TypeError, match="need the folder of a run, a Model or a learner"):
             FewShotClassifier(other).fit(TWO, [0, 1])
-    with pytest.raises(ValueError, match="trained on sinusoid, a regression task"):
-        FewShotClassifier(model._replace(recipe=replace(RECIPE, data="sinusoid"))).fit(TWO, [0, 1])
+    with pytest.raises(ValueError, match="trained on sinusoid, not classes"):
+        FewShotClassifier(model._replace(recipe=replace(RECIPE, data="sinusoid", test_way=0))).fit(TWO, [0, 1])
     with pytest.raises(ValueError, match="does not say of which size"):
         FewShotClassifier(Spy()).fit(["a.png", "b.png"], [0, 1])
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from minimeta import learners
-from minimeta.data import DataError
+from minimeta.data import SEQUENCE_TASKS, DataError
 from minimeta.defaults import recipe_for
+from minimeta.experiment import run, trial_of
 from minimeta.recipe import RECIPE_KEYS, from_record, parse, with_settings
 from minimeta.recipes import RECIPES, named
 from minimeta.sources import source
@@ -37,6 +38,26 @@ def test_learners_that_adapt_by_steps_have_defaults_for_regression(learner):
     assert (recipe.way, recipe.test_way) == (0, 0)
     assert recipe.make_learner().way == 0
     assert recipe.training.optimizer == ("sgd" if learner == "reptile" else "adam")
+
+
+@pytest.mark.parametrize("learner", ["ntm", "mann", "lstm"])
+@pytest.mark.parametrize("data", SEQUENCE_TASKS)
+def test_learners_that_read_sequences_have_defaults_for_all_their_tasks(learner, data):
+    recipe = recipe_for(learner, data)
+    assert (recipe.learner, recipe.data, recipe.make_learner().way) == (learner, data, 0)
+    assert recipe.shot == recipe.test_shot == {"associative-recall": 6, "repeat-copy": 10}.get(data, 20)
+    assert recipe.query == recipe.test_query == (10 if data == "repeat-copy" else 1)
+
+
+def test_other_learners_do_not_take_sequences():
+    for learner in ("prototypical", "maml", "meta-networks"):
+        with pytest.raises(ValueError, match=rf"copy is a task of sequences, .*; {learner} learns from examples"):
+            recipe_for(learner, "copy")
+
+
+def test_bits_reach_the_sequences():
+    recipe = with_settings(recipe_for("ntm", "copy"), ["bits=3"])
+    assert trial_of(recipe).source().episodes.batch(0, 1).inputs.shape[2] == 3 + 2
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones():
@@ -102,3 +123,18 @@ def test_each_part_has_episodes_of_its_own():
 def test_the_seed_of_a_run_does_not_change_its_classes():
     one, other = (source("glyphs", "test", 5, 1, 1, seed=seed).episodes for seed in (0, 1))
     np.testing.assert_array_equal(one.dataset.images, other.dataset.images)
+
+
+@pytest.mark.parametrize(
+    ("learner", "changes", "message"),
+    [
+        ("prototypical", {"query": 0}, r"prototypical: query=0; need query >= 1"),
+        ("mann", {"test_query": 0}, r"mann: test_query=0; need test_query >= 1"),
+        ("maml", {"test_way": 20}, r"maml: test_way=20; its head is for 5 classes"),
+    ],
+)
+def test_what_a_learner_cannot_be_trained_on_is_refused_before_training(learner, changes, message, tmp_path):
+    recipe = dataclasses.replace(recipe_for(learner, "glyphs"), **changes)
+    with pytest.raises(ValueError, match=message):
+        run(recipe, tmp_path)
+    assert not any(tmp_path.iterdir())

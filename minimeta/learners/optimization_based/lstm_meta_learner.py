@@ -12,17 +12,17 @@ are constants in that: there are no second derivatives.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, final
 
 import numpy as np
 
-from minimeta import ops, tree
+from minimeta import ops
 from minimeta.autodiff import grad, stop_gradient
 from minimeta.data.episodes import Episode
 from minimeta.learners.base import Params, check_choice, check_least
+from minimeta.learners.coordinates import flat, layered, log_and_sign
 from minimeta.learners.optimization_based.base import OptimizationLearner, last, per_task
 from minimeta.learners.optimization_based.minibatches import minibatches
 
@@ -102,14 +102,14 @@ class LSTMMetaLearner(OptimizationLearner):
         """The weights before adaptation and after each of `steps` steps."""
         weights = per_task(params["net"], len(xs))
         yield weights
-        theta = _flat(weights)
+        theta = flat(weights)
         zero = stop_gradient(theta) * 0.0
         zeros = ops.broadcast_to(zero[..., None], (*zero.shape, self.hidden))
         memory = Memory(zeros, zeros, ops.stack([zero, zero]))
         for chosen in minibatches(xs.shape[1], self.inner_batch, steps):
             losses, gradient = self._descent(stop_gradient(weights), xs[:, chosen], ys[:, chosen], n_way)
             theta, memory = self._step(params, theta, memory, losses, gradient)
-            weights = _layered(theta, weights)
+            weights = layered(theta, weights)
             yield weights
 
     def _descent(self, weights: Params, xs: Any, ys: Any, n_way: int) -> tuple[Any, Any]:
@@ -121,7 +121,7 @@ class LSTMMetaLearner(OptimizationLearner):
             return losses.sum(), losses  # a task's loss depends on its own weights only
 
         gradient, losses = grad(total, has_aux=True)(weights)
-        gradient = _flat(gradient)
+        gradient = flat(gradient)
         return losses, gradient * (1 / xs.shape[1]) if self.grad_div_batch else gradient
 
     def _step(self, params: Params, theta: Any, memory: Memory, losses: Any, gradient: Any) -> tuple[Any, Memory]:
@@ -132,20 +132,6 @@ class LSTMMetaLearner(OptimizationLearner):
         forget, rate = ops.unstack(opened)
         seen = gates if self.gate_feedback == "pre" else opened
         return forget * theta - rate * gradient, Memory(hidden, cell, seen)
-
-
-def log_and_sign(x: Any, p: float = 10.0) -> Any:
-    """Numbers of any magnitude as two in about -1..1: x [...] -> [..., 2].
-
-    (log|x| / p, sign x) where |x| >= e^-p, else (-1, e^p x): continuous. Raises ValueError unless p > 0.
-
-    >>> log_and_sign(np.array([1.0, -1e-3, 0.0])).round(2).tolist()
-    [[0.0, 1.0], [-0.69, -1.0], [-1.0, 0.0]]
-    """
-    if not p > 0:
-        raise ValueError(f"log_and_sign: p={p}; need p > 0")
-    size = ops.log(ops.maximum(ops.abs(x), math.exp(-p))) / p
-    return ops.stack([size, ops.clip(x * math.exp(p), -1, 1)], axis=-1)
 
 
 def _lstm_inputs(lstm: Params, hidden: Any, losses: Any, gradient: Any) -> Any:
@@ -164,17 +150,3 @@ def _gate_inputs(gates: Params, hidden: Any, theta: Any, last: Any) -> Any:
     """F and I [2, T, P], from hidden [T, P, H], theta [T, P] and what they see of their last values [2, T, P]."""
     theta_weight, last_weight, bias = (gates[name].reshape(2, 1, 1) for name in ("theta", "last", "b"))
     return ops.moveaxis(hidden @ gates["hidden"], -1, 0) + theta_weight * theta + last_weight * last + bias
-
-
-def _flat(weights: Params) -> Any:
-    """The arrays [T, ...] of all layers, joined: [T, P]."""
-    return ops.concatenate([leaf.reshape(len(leaf), -1) for leaf in tree.leaves(weights)], axis=1)
-
-
-def _layered(theta: Any, like: Params) -> Params:
-    """theta [T, P] cut into arrays of the shapes in `like`: the opposite of `_flat`."""
-    shapes = [leaf.shape for leaf in tree.leaves(like)]
-    ends = np.cumsum([math.prod(shape[1:]) for shape in shapes])
-    parts = ops.split(theta, ends[:-1].tolist(), axis=1)
-    weights: Params = tree.unflatten(like, [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)])
-    return weights
