@@ -14,6 +14,7 @@ from race import Row
 from workloads.maml import Maml
 from workloads.mann import Mann
 from workloads.matching import Matching
+from workloads.meta_networks import MetaNetworksGradient
 from workloads.prototypical import Prediction, TrainStep
 from workloads.relation import RelationGradient
 from workloads.sinusoid import Sinusoid
@@ -25,6 +26,7 @@ def _maml(name: str, title: str, workload: Maml) -> Row:
     return Row(name, f"MAML, {title}", 3, workload, tolerance=0.2, exact=_exact(workload, tasks=2))
 
 
+_META = MetaNetworksGradient()
 _STEP, _MATCHING, _RELATION = TrainStep(way=60, queries=5), Matching(), RelationGradient(way=20, queries=10)
 
 ROWS = [
@@ -39,5 +41,6 @@ ROWS = [
     Row("S1a", "MAML on sinusoids, 25 tasks, 1 step", 2, Sinusoid(inner_steps=1)),
     Row("S1b", "MAML on sinusoids, 25 tasks, 5 steps", 2, Sinusoid(inner_steps=5)),
     Row("R1", "MANN training step, 16 x 50 time steps", 4, Mann(), tolerance=1e-4),
+    Row("N1", "Meta Networks gradient, 10 queries", 3, _META, 0.05, exact=_exact(_META, queries=2, filters=4)),
     Row("G1", "Matching gradient, 32 x 15 queries", 3, _MATCHING, tolerance=0.05, exact=_exact(_MATCHING, tasks=2)),
 ]

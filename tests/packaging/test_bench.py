@@ -97,19 +97,37 @@ def test_the_time_of_a_classifier_is_measured():
     assert re.match(r"fit 5 images, predict 75: \d+\.\d ms \(quartiles", done.stdout)
 
 
+ENDS = {
+    "mse": {"1 step": "1", "5 steps": "5", "10 steps": "10"},
+    "accuracy": {"1st": "1", "2nd": "2", "5th": "5", "10th": "10"},
+}
+
+
 def figures(entry, tests):
     """What `ours` is to be, from the records of its recipe's tests."""
     recipe = entry.recipe
-    if recipe.test_way == 0:
-        ends = {"1 step": "1", "5 steps": "5", "10 steps": "10"}
-        columns = (tests[0]["mse_by_step"], tests[0]["ci95_by_step"]) if tests else ({}, {})
-        return {name: tuple(round(column[end], 2) for column in columns) for name, end in ends.items() if tests}
-    mode = recipe.make_learner().batch_norm
-    return {
-        f"{test['way']}w{test['shot']}s": (round(100 * test["accuracy"], 2), round(100 * test["ci95"], 2))
-        for test in tests
-        if (test["bn_mode"], test["query"]) == (mode, recipe.test_query)
-    }
+    mode = getattr(recipe.make_learner(), "batch_norm", None)
+    found = {}
+    for test in tests:
+        if "bit_error" in test:
+            found[str(test["shot"])] = rounded(test["bit_error"], test["ci95"])
+        elif "mse_by_step" in test:
+            found |= columns(test, "mse", "step")
+        elif "accuracy_by_presentation" in test:
+            found |= columns(test, "accuracy", "presentation", 100)
+        elif test["bn_mode"] == mode and (mode != "batch" or test["query"] == recipe.test_query):
+            found[f"{test['way']}w{test['shot']}s"] = rounded(test["accuracy"], test["ci95"], 100)
+    return found
+
+
+def columns(test, metric, by, unit=1):
+    """The figures that are published of those by step or presentation."""
+    means, intervals = test[f"{metric}_by_{by}"], test[f"ci95_by_{by}"]
+    return {name: rounded(means[end], intervals[end], unit) for name, end in ENDS[metric].items()}
+
+
+def rounded(mean, interval, unit=1):
+    return round(unit * mean, 2), round(unit * interval, 2)
 
 
 def test_published_accuracies_are_those_of_the_results():
