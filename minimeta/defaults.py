@@ -60,8 +60,10 @@ def _sequences(learner: str, data: str) -> Recipe:
     items, repeats = _LONGEST[data]
     copy = RECIPES["ntm/copy"].recipe
     hyper = copy.hyper if learner == "ntm" else {}
-    sizes = {"shot": items, "query": repeats, "test_shot": items, "test_query": repeats}
-    return replace(copy, learner=learner, data=data, hyper=hyper, **sizes)
+    return replace(
+        copy, learner=learner, data=data, hyper=hyper,
+        shot=items, query=repeats, test_shot=items, test_query=repeats,
+    )  # fmt: skip
 
 
 def _named(learner: str, data: str) -> Recipe | None:
