@@ -42,9 +42,9 @@ def example(seed, extra=0, n_way=3, ys=None, **hyper):
         params = plain.weights(learner, rng)
         for name in ("embedding", "base"):
             for layer in loops.CONVOLUTIONS:
-                params[name][layer][1, 1] += np.eye(*params[name][layer].shape[2:])
+                params[name][layer][1, 1] += 0.7 * np.eye(*params[name][layer].shape[2:])
         for name, kind in GENERATORS:
-            params[name][kind]["out"]["b"] += 0.2
+            params[name][kind]["out"]["b"] += 0.1
         scores = plain.logits(learner, params, episode)
         moved = (np.abs(scores - plain.logits(learner, without_output(params, of), episode)) for of in needed)
         if np.abs(scores).max() < 50 and all(change.max() > 1e-5 for change in moved):
@@ -78,7 +78,7 @@ def without_output(params, *generators):
     {"ys": [1, 1, 0], "n_way": 2, "extra": 1},  # pairs, where one class has one example
     {"size": 33, "filters": 2},  # an image of 2 x 2 is left for the dense layer
 ], ids=str)  # fmt: skip
-@plain.drawn(2)
+@plain.drawn(1)
 def test_scores_and_all_they_are_made_of_equal_a_loop(sizes, seed):
     learner, params, episode = example(seed, **sizes)
     state = adapt(learner, params, episode)
@@ -136,7 +136,7 @@ def test_a_query_equal_to_a_key_gives_its_example_the_largest_share(seed):
     close(longer, learner.predict(params, state, episode.xq), 1e-12)
 
 
-@plain.drawn(3)
+@plain.drawn(2)
 def test_activations_are_added_and_not_weights(seed):
     """Fast weights that are the slow ones negated: each layer is its absolute value, and not zero."""
     learner, params, episode = example(seed)
@@ -155,7 +155,7 @@ def test_activations_are_added_and_not_weights(seed):
         close(found, expected, 1e-12)
 
 
-@plain.drawn(3)
+@plain.drawn(2)
 def test_an_example_is_remembered_by_its_own_gradient_alone(seed):
     learner, params, episode = example(seed, extra=4)
     memory = adapt(learner, params, episode).memory
@@ -167,7 +167,7 @@ def test_an_example_is_remembered_by_its_own_gradient_alone(seed):
 
 
 @each_loss
-@plain.drawn(3)
+@plain.drawn(2)
 def test_the_order_of_the_support_set_matters_between_chunks_only(extra, seed):
     learner, params, episode = example(seed, extra)
     turned = episode._replace(xs=episode.xs[:, ::-1], ys=episode.ys[:, ::-1])
@@ -195,7 +195,7 @@ def freeze(monkeypatch, learner, params, episode):
 
 @pytest.mark.parametrize("embedding_loss", [0.0, 0.7])
 @each_loss
-@plain.drawn(2)
+@plain.drawn(1)
 def test_meta_gradient_is_that_with_gradients_held_fixed(extra, embedding_loss, seed):
     """Of a loss that is then an ordinary function: by differences. Nothing comes through the gradients: to the bit."""
     learner, params, episode = example(seed, extra, embedding_loss=embedding_loss)
@@ -288,13 +288,13 @@ def test_scores_begin_in_the_size_of_those_without_fast_weights():
     assert np.abs(scores - slow).max() > 1e-6
 
 
-@pytest.mark.parametrize(("shot", "hyper"), [(1, {}), (2, {}), (2, {"embedding_loss": 0.5})])
+@pytest.mark.parametrize(("shot", "hyper"), [(1, {}), (2, {"embedding_loss": 0.5})])
 def test_keeps_every_promise_of_a_learner(shot, hyper):
     learner = make("meta-networks", way=3, size=14, filters=16, hidden=4, **hyper)
     assert learner.order_sensitive
     assert learner.label_sensitive
     assert not learner.exact_gradient
-    check_learner(learner, shot=shot, size=14, overfit_steps=150)
+    check_learner(learner, shot=shot, size=14, overfit_steps=40)
 
 
 def test_a_classifier_takes_classes_of_different_sizes_up_to_those_of_the_head():
