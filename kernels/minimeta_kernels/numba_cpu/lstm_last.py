@@ -94,7 +94,6 @@ def _lstm_last_vjp(
                 product(by_gate, 0, gate_at, states, t * to_state.size, gates, t * gates[0].size, gates_at, False)
                 states[t + 1, -1] = 1
                 _cell(gates[t].reshape(-1), cells[t], cells[t + 1], states[t + 1, hidden].reshape(-1))
-            clear(to_state)
             clear(g_cell)
             take(g[first:last], to_state[hidden])
             for t in range(steps - 1, -1, -1):
