@@ -95,6 +95,9 @@ def source(
     if data == "sinusoid" or data in SEQUENCE_TASKS:
         if split is not None:
             raise DataError(f"{data} has no split schemes, got split={split!r}")
+        if way != 0 or rotations != "none":
+            got = f"got way={way}, rotations={rotations!r}; need way=0, rotations='none'"
+            raise DataError(f"{data} has no classes, {got}")
         if data == "sinusoid":
             return Source(SinusoidSampler(shot, query, seed=stream), part)
         return Source(SequenceSampler(data, shot, varied=part == "train", repeats=query, bits=bits, seed=stream), part)

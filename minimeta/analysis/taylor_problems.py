@@ -73,7 +73,7 @@ def problem(
     if activation not in ACTIVATIONS:
         raise ValueError(f"unknown activation {activation!r}; choose from {', '.join(ACTIVATIONS)}")
     sources.check(data)
-    way, size, (init, forward) = (1, POINTS, MLP) if data == "sinusoid" else (WAY, 1, CONV_NET)
+    way, size, (init, forward) = (0, POINTS, MLP) if data == "sinusoid" else (WAY, 1, CONV_NET)
     # a sampler deals out queries too, one at least; they are not needed here
     episodes = sources.source(data, "train", way, size * batches, 1, seed=seed, data_dir=data_dir).episodes
     params = tree.map(lambda w: w.astype(np.float64), init(np.random.default_rng(seed)))

@@ -55,6 +55,13 @@ def test_other_learners_do_not_take_sequences():
             recipe_for(learner, "copy")
 
 
+@pytest.mark.parametrize("data", ["sinusoid", *SEQUENCE_TASKS])
+@pytest.mark.parametrize(("way", "rotations"), [(5, "none"), (0, "per_episode")])
+def test_data_without_classes_take_nothing_that_is_of_classes(data, way, rotations):
+    with pytest.raises(DataError, match=f"{data} has no classes, got way={way}, rotations='{rotations}'"):
+        source(data, "test", way, 5, 1, rotations=rotations)
+
+
 def test_bits_reach_the_sequences():
     recipe = with_settings(recipe_for("ntm", "copy"), ["bits=3"])
     assert trial_of(recipe).source().episodes.batch(0, 1).inputs.shape[2] == 3 + 2
