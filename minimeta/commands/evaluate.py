@@ -119,6 +119,8 @@ def _trial(args: argparse.Namespace, recipe: Recipe) -> Trial:
 
     trial = (sequence_trial if args.protocol == "presentations" else trial_of)(recipe)
     other = recipe_for(recipe.learner, args.data) if args.data is not None else recipe
+    if (other.test_way == 0) != (recipe.test_way == 0):
+        raise ValueError(f"--data {args.data}: the model was trained on {recipe.data}, and its network is for the like")
     if other.data != recipe.data:  # other data has schemes and rotations of its own
         trial = replace(trial, data=other.data, split=other.split, rotations=other.rotations)
     scheme, part = parse_split(args.split) if args.split is not None else (None, None)

@@ -7,8 +7,9 @@ from typing import Any
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
-    """Where images come from."""
-    parser.add_argument("--data", metavar="DATA", help="glyphs, omniglot, sinusoid, or a folder of class folders")
+    """Where episodes come from."""
+    named = "glyphs, omniglot, sinusoid, copy, repeat-copy, associative-recall, priority-sort"
+    parser.add_argument("--data", metavar="DATA", help=f"{named}, or a folder of class folders")
     parser.add_argument("--data-dir", metavar="D", help="the folder that holds omniglot/; default: $MINIMETA_DATA")
     parser.add_argument("--rotations", metavar="M", help="none, fixed_classes, per_class_random or per_episode")
 
@@ -16,8 +17,8 @@ def add_data(parser: argparse.ArgumentParser) -> None:
 def add_episodes(parser: argparse.ArgumentParser, which: str) -> None:
     """The size of `which` episodes, "training" or "test"."""
     parser.add_argument("--way", type=int, metavar="N", help=f"classes per {which} episode")
-    parser.add_argument("--shot", type=int, metavar="K", help="support examples per class")
-    parser.add_argument("--query", type=int, metavar="Q", help="queries per class")
+    parser.add_argument("--shot", type=int, metavar="K", help="support examples per class; of bit sequences items")
+    parser.add_argument("--query", type=int, metavar="Q", help="queries per class; of repeat-copy repeats")
 
 
 def given(args: argparse.Namespace, *names: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ def add(commands: Any) -> None:
         "recipes",
         help="the runs that have a name, for `minimeta train --recipe NAME`",
         description="The runs that have a name: what each is, and its figures, the paper's and ours: accuracies in "
-        "percent, of sinusoids mean squared errors by steps of adaptation.",
+        "percent, of sinusoids mean squared errors by steps of adaptation, of bit sequences wrong bits by length.",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object, every setting included")
     parser.set_defaults(command=run)

@@ -17,6 +17,7 @@ from minimeta import backend, doctor
 from minimeta.cli import main
 from minimeta.recipe import from_record
 from minimeta.recipes import RECIPES, NamedRecipe
+from minimeta.sources import DATASETS
 from minimeta_kernels import launch, registry, warmup
 
 ROOT = Path(__file__).parents[2]
@@ -365,6 +366,15 @@ def test_without_a_gpu_cupy_is_refused(capsys, monkeypatch, tmp_path):
     if has_gpu():
         pytest.skip("there is a GPU")
     assert "'cupy' needs" in refused(capsys, "train", "--backend", "cupy")
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_help_names_all_data(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")  # names broken at their hyphens could not be found
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    text = capsys.readouterr().out
+    assert all(name in text for name in DATASETS)
 
 
 def test_evaluation_requests_that_cannot_be_met(capsys, trained, tmp_path):

@@ -212,6 +212,17 @@ def test_requests_by_presentation_that_cannot_be_met(capsys, mann, copy, prototy
         assert message in refused(capsys, "evaluate", folder, "--protocol", "presentations", *more)
 
 
+def test_other_data_than_a_network_is_made_for_are_refused(capsys, mann, copy):
+    for folder, more, message in (
+        (copy, ["--data", "glyphs"], "--data glyphs: the model was trained on copy, and its network is for the like"),
+        (mann, ["--data", "copy"], "--data copy: the model was trained on glyphs, and its network is for the like"),
+        (copy, ["--way", 5], "copy has no classes, got way=5"),
+        (copy, ["--query", 2], "copy: repeats=2; only repeat-copy has any"),
+        (copy, ["--query", 0], "--query 0; need 1 or more"),
+    ):
+        assert message in refused(capsys, "evaluate", folder, *more)
+
+
 def test_a_run_draws_its_memory_and_plot_draws_it_again(capsys, mann, copy, strings, tmp_path):
     for folder in (mann, copy, strings):
         assert (folder / "memory.png").read_bytes().startswith(b"\x89PNG")
