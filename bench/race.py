@@ -77,10 +77,18 @@ def _agree(row: str, candidates: dict[str, Candidate], tolerance: float) -> None
         arrays = [np.asarray(array) for array in candidate.arrays(candidate.run())]
         ours = ours or arrays
         for i, (a, b) in enumerate(zip(ours, arrays, strict=True)):
-            error = np.linalg.norm(a - b) / np.linalg.norm(a) if a.shape == b.shape else math.inf
+            error = _error(a, b)
             if not error <= tolerance:
                 shapes = f"{a.shape} and {b.shape}, {a.dtype}"
                 raise SystemExit(f"{row}: {name} and minimeta disagree by {error:.1e} in result {i} ({shapes})")
+
+
+def _error(a: np.ndarray, b: np.ndarray) -> float:
+    """Relative to a; 0 between zeros."""
+    if a.shape != b.shape:
+        return math.inf
+    difference = float(np.linalg.norm(a - b))
+    return difference / float(np.linalg.norm(a)) if difference else 0.0
 
 
 def _pace(candidates: dict[str, Candidate]) -> tuple[dict[str, int], dict[str, float]]:

@@ -14,15 +14,16 @@ import numpy as np
 from minimeta_kernels.numba_cpu.compiled import inlined
 from minimeta_kernels.numba_cpu.cover import VECTOR_BYTES
 from minimeta_kernels.numba_cpu.product import apart
+from minimeta_kernels.numba_cpu.target import TARGET
 from minimeta_kernels.numba_cpu.tile import lanes, make_tile, shape
 from minimeta_kernels.numba_cpu.vector import ahead, data
 
-_VECTORS = 2
-_TILE = shape(_VECTORS)
-_tile = make_tile(_VECTORS)
+#: Twenty units and their bias are the columns of one tile either way, of the tiles that fill the registers.
+_VECTORS, _TILE = (2, shape(2)) if TARGET.registers >= 32 else (3, 4)
+_tile = make_tile(_VECTORS, rows=_TILE)
 
 #: Examples in a block: whole tiles for both dtypes, and some hundred numbers of each fit the second cache.
-BLOCK = 128
+BLOCK = 96
 #: Spans of blocks, at most: enough for many threads, few enough to add up.
 _SPANS = 64
 
@@ -31,7 +32,7 @@ def spans_of(count: int) -> np.ndarray[Any, Any]:
     """Where the spans of so many examples begin, and the last one ends.
 
     >>> spans_of(130).tolist(), spans_of(0).tolist()
-    ([0, 128, 130], [0])
+    ([0, 96, 130], [0])
     """
     size = max(1, -(-count // (_SPANS * BLOCK))) * BLOCK
     return np.minimum(np.arange(-(-count // size) + 1) * size, count)
@@ -79,10 +80,11 @@ def put(columns: Any, examples: Any) -> None:
 
 @apart
 def product(
-    left: Any, left_start: Any, left_at: Any, right: Any, right_start: Any, y: Any, y_start: Any, y_at: Any, add: Any
-) -> None:
+    left: Any, left_start: Any, left_at: Any, right: Any, right_start: Any, y: Any, y_start: Any, y_at: Any,
+    terms: Any, add: Any,
+) -> None:  # fmt: skip
     """y [rows, columns] (+)= left [rows, terms] right [terms, columns], each from so many numbers on in its array."""
-    rows, terms, columns = len(y_at) - _TILE, left.shape[-1], right.shape[-1]
+    rows, columns = len(y_at) - _TILE, right.shape[-1]
     for column in range(0, columns, _VECTORS * VECTOR_BYTES // y.itemsize):
         for row in range(0, rows, _TILE):
             _tile(

@@ -12,7 +12,8 @@ from minimeta_kernels.numba_cpu.tile import make_tile, shape
 from minimeta_kernels.numba_cpu.vector import ahead, data
 
 VECTOR_BYTES = TARGET.vector_bytes
-_WIDE = 4 if TARGET.registers >= 32 else 2
+#: Vectors of the widest tile.
+WIDE = 4 if TARGET.registers >= 32 else 2
 _ROWS = {vectors: shape(vectors) for vectors in (4, 2, 1)}
 
 #: Tables of positions are this much longer than their rows: the last tile reads past its rows, and repeats one.
@@ -48,7 +49,7 @@ def make_cover(term: str = "product") -> Any:
         column = 0
         while column < columns:
             left = columns - column
-            if _WIDE == 4 and left > 3 * lanes:
+            if WIDE == 4 and left > 3 * lanes:
                 for r in range(0, rows, wide_rows):
                     wide(x_, x_start, ahead(offsets_, r), w_, w_start + column, w_step, y_, y_start + column,
                          ahead(rows_at_, r), min(wide_rows, rows - r), left, counts, steps, add)  # fmt: skip

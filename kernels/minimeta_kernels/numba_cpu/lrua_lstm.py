@@ -30,15 +30,18 @@ from minimeta_kernels.numba_cpu.lrua import (
 from minimeta_kernels.numba_cpu.lstm import cell as step_cell
 from minimeta_kernels.numba_cpu.lstm import cell_scratch, cell_vjp
 from minimeta_kernels.numba_cpu.product import apart
-from minimeta_kernels.numba_cpu.tile import PACE, lanes, make_tile, shape
-from minimeta_kernels.numba_cpu.vector import data
+from minimeta_kernels.numba_cpu.target import TARGET
+from minimeta_kernels.numba_cpu.tile import PACE, lanes, make_tile
+from minimeta_kernels.numba_cpu.vector import ahead, data
 from minimeta_kernels.reference.lrua_lstm import LRUALSTM, as_rows, joined, sequence
 from minimeta_kernels.registry import call, register
 
-#: A tile of three vectors is eight episodes high where there are 32 registers.
+#: A tile of three vectors by eight episodes leaves few of 32 registers free, by four episodes none of 16.
 _VECTORS = 3
-_EPISODES = shape(_VECTORS)
-_tile = make_tile(_VECTORS)
+_ROWS = 8 if TARGET.registers >= 32 else 4
+_tile = make_tile(_VECTORS, rows=_ROWS)
+#: Episodes that go through the steps together; the weights come from far away, once for all of them.
+_EPISODES = 8
 
 
 @register("lrua_lstm", "numba", refusal())
@@ -106,7 +109,7 @@ def lrua_lstm_vjp(
 
 
 def _group(batch: int) -> int:
-    """Episodes that go through the steps together: a tile's, fewer where threads would go without."""
+    """How many episodes go through the steps together: fewer where threads would go without."""
     return max(1, min(_EPISODES, -(-batch // launch.threads())))
 
 
@@ -223,10 +226,12 @@ def _add_product(
     _, terms, width = panels.shape
     x_start, y_start = t * x.shape[-1] + column, y_t * y.shape[-1] + y_column
     for panel in range(len(panels)):
-        _tile(
-            data(x), x_start, data(x_at), data(panels), panel * terms * width, width,
-            data(y), y_start + panel * width, data(y_at), rows, columns - panel * width, (1, 1, terms), (0, 0, 1), True,
-        )  # fmt: skip
+        for row in range(0, rows, _ROWS):
+            _tile(
+                data(x), x_start, ahead(data(x_at), row), data(panels), panel * terms * width, width,
+                data(y), y_start + panel * width, ahead(data(y_at), row), min(_ROWS, rows - row),
+                columns - panel * width, (1, 1, terms), (0, 0, 1), True,
+            )  # fmt: skip
 
 
 @inlined

@@ -1,8 +1,10 @@
 """Matrix products of stacks of matrices in any layout, by register tiles; the work is cut into blocks of results.
 
-The left matrices are read where they lie. The right ones too if a whole vector can be loaded from every row; if not,
-panels of their columns are copied, or transposed in registers, into scratch memory. A sum is never cut, and its terms
-are added in order: the same bits come out however the results are cut and the threads share them.
+Of the right matrices panels of columns, as wide as a tile, are copied, or transposed in registers, into scratch memory:
+rows far apart, above all by a power of two, drive each other out of the caches. For few rows of results that does not
+pay, and they are read where they lie if a whole vector can be loaded from every row. The left matrices are read where
+they lie, unless their rows run across memory and there are columns enough to pay for turning them. A sum is never cut,
+and its terms are added in order: the same bits come out however the results are cut and the threads share them.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from numba import carray, from_dtype, types
 
 from minimeta_kernels import launch
 from minimeta_kernels.numba_cpu.compiled import compiled, inlined
-from minimeta_kernels.numba_cpu.cover import SPARE, VECTOR_BYTES, make_cover
+from minimeta_kernels.numba_cpu.cover import SPARE, VECTOR_BYTES, WIDE, make_cover
 from minimeta_kernels.numba_cpu.product import apart, padded, transpose_block
 from minimeta_kernels.numba_cpu.tile import PACE
 from minimeta_kernels.numba_cpu.vector import ahead, data, load_some, store_some
@@ -24,13 +26,16 @@ from minimeta_kernels.registry import register
 
 Array = np.ndarray[Any, Any]
 
-#: Columns of a panel, in bytes, and terms of it taken at a time: the second cache keeps it for all rows of a block.
-_PANEL_BYTES = 256
-_DEPTH = 256
+#: Columns of a panel, in bytes: the widest tile's. Terms of it taken at a time: the second cache keeps it for a block.
+_PANEL_BYTES = WIDE * VECTOR_BYTES
+_DEPTH = 512 if WIDE == 2 else 256
 
 #: Rows of a block: whole tiles, enough to pay for the panel; fewer where threads would find too few blocks to share.
 _ROWS, _FEW_ROWS = 240, 48
 _BLOCKS = 8
+
+#: Rows that pay for the copy of a panel, and bytes of columns that pay for turning a left matrix.
+_PAYS, _PAYS_TURNING = 40, 512
 
 #: Least bytes in a row of b, multiplications times bytes, and results of one term each: with less, NumPy is faster.
 _NARROW, _WORK, _OUTER = 16, 750_000, 2500
@@ -111,7 +116,7 @@ def _matmul(begin: Any, end: Any, a: Any, b: Any, out: Any, block: Any, flipped:
             depth = min(_DEPTH, terms - first)
             right, start, right_step = whole, index * b_item + first * b_row + column * b_column, b_row
             last = start + (depth - 1) * max(b_row, 0)
-            if b_column != 1 or last + padded(wide, out.itemsize) > readable:
+            if many >= _PAYS or b_column != 1 or last + padded(wide, out.itemsize) > readable:
                 number = panel_number * terms + first
                 if number != copied:
                     _copy(whole, start, b_row, b_column, depth, wide, panel, 0, width)
@@ -125,14 +130,31 @@ def _matmul(begin: Any, end: Any, a: Any, b: Any, out: Any, block: Any, flipped:
             _copy(turned, 0, 1, width, wide, many, all_out, (index * columns + column) * rows + row, rows)
 
 
+def _turn(begin: Any, end: Any, a: Any, out: Any) -> None:
+    """out = a, items of _FEW_ROWS rows."""
+    _, rows, columns = a.shape
+    item, row_step, column_step = _steps(a)
+    blocks = -(-rows // _FEW_ROWS)
+    for number in range(begin, end):
+        index, block = divmod(number, blocks)
+        row = block * _FEW_ROWS
+        _copy(
+            _flat(a), index * item + row * row_step, row_step, column_step, min(_FEW_ROWS, rows - row), columns,
+            _flat(out), (index * rows + row) * columns, columns,
+        )  # fmt: skip
+
+
 @functools.cache
-def _kernel(dtype: Any) -> Any:
+def _kernels(dtype: Any) -> tuple[Any, Any]:
     """One machine code per dtype: by default there were one for every pair of layouts, and for read-only arrays."""
-    kernel, number = compiled(_matmul), from_dtype(dtype)
+    number = from_dtype(dtype)
     read, write = types.Array(number, 3, "A", readonly=True), types.Array(number, 3, "C")
-    kernel.compile((types.intp, types.intp, read, read, write, types.intp, types.boolean))
-    kernel.disable_compile()
-    return kernel
+    matmul, turn = compiled(_matmul), compiled(_turn)
+    matmul.compile((types.intp, types.intp, read, read, write, types.intp, types.boolean))
+    turn.compile((types.intp, types.intp, read, write))
+    for kernel in (matmul, turn):
+        kernel.disable_compile()
+    return matmul, turn
 
 
 def _native(x: Array, dtype: Any) -> Array:
@@ -165,10 +187,14 @@ def _stack(a: Array, b: Array, out: Array) -> None:
     flipped = m * out.itemsize >= VECTOR_BYTES and 2 * m * (k + n) < k * n and b.strides[1] == b.itemsize
     if flipped:
         a, b, m, n = b.mT, a.mT, n, m
+    multiply, turn = _kernels(out.dtype)
+    if a.strides[2] != a.itemsize and n * a.itemsize >= _PAYS_TURNING and m >= _PAYS:
+        across, a = a, np.empty(a.shape, a.dtype)
+        launch.parallel(turn, len(a) * -(-m // _FEW_ROWS), a.size, across, a)
     panels = -(-n * out.itemsize // _PANEL_BYTES)
     work = out.size * k / PACE
     block = _FEW_ROWS if work >= launch.SMALL and batch * panels * m < _BLOCKS * _ROWS else _ROWS
-    launch.parallel(_kernel(out.dtype), batch * panels * -(-m // block), work, a, b, out, block, flipped)
+    launch.parallel(multiply, batch * panels * -(-m // block), work, a, b, out, block, flipped)
 
 
 def _refuses(a: Any, b: Any) -> str | None:

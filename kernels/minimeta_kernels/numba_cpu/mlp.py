@@ -56,17 +56,17 @@ def _work(x: Any, layers: list[Any]) -> float:
 @compiled
 def _mlp(begin: Any, end: Any, spans: Any, x: Any, first_by: Any, second_by: Any, third_by: Any, y: Any) -> None:
     below, h1, h2 = _layer(first_by), _layer(second_by), _layer(third_by)
-    out = np.empty((len(third_by), BLOCK), x.dtype)
+    z1, z2, out = h1[:-1].copy(), h2[:-1].copy(), np.empty((len(third_by), BLOCK), x.dtype)
     first_at, second_at, third_at = rows(first_by), rows(second_by), rows(third_by)
-    h1_at, h2_at, out_at = rows(h1[:-1]), rows(h2[:-1]), rows(out)
+    z1_at, z2_at, out_at = rows(z1), rows(z2), rows(out)
     for start in range(spans[begin], spans[end], BLOCK):
         stop = min(start + BLOCK, spans[end])
         take(x[start:stop], below[:-1])
-        product(first_by, 0, first_at, below, 0, h1, 0, h1_at, False)
-        _relu(h1[:-1])
-        product(second_by, 0, second_at, h1, 0, h2, 0, h2_at, False)
-        _relu(h2[:-1])
-        product(third_by, 0, third_at, h2, 0, out, 0, out_at, False)
+        product(first_by, 0, first_at, below, 0, z1, 0, z1_at, len(below), False)
+        _relu(z1, h1)
+        product(second_by, 0, second_at, h1, 0, z2, 0, z2_at, len(h1), False)
+        _relu(z2, h2)
+        product(third_by, 0, third_at, h2, 0, out, 0, out_at, len(h2), False)
         put(out, y[start:stop])
 
 
@@ -76,10 +76,9 @@ def _mlp_vjp(
     first: Any, second: Any, third: Any, to_x: Any, to_first: Any, to_second: Any, to_third: Any,
 ) -> None:  # fmt: skip
     below, h1, h2 = _layer(first.T), _layer(second.T), _layer(third.T)
-    to_below, to_h1, to_h2 = np.empty_like(below), np.empty_like(h1), np.empty_like(h2)
-    to_out = np.empty((g.shape[1], BLOCK), x.dtype)
-    h1_at, h2_at, out_at = rows(h1[:-1]), rows(h2[:-1]), rows(to_out)
-    all_below_at, all_h1_at, all_h2_at = rows(below), rows(h1), rows(h2)
+    z1, z2, to_below = h1[:-1].copy(), h2[:-1].copy(), below[:-1].copy()
+    to_z1, to_z2, to_out = np.empty_like(z1), np.empty_like(z2), np.empty((g.shape[1], BLOCK), x.dtype)
+    z1_at, z2_at, out_at, below_at = rows(z1), rows(z2), rows(to_out), rows(to_below)
     first_by_at, second_by_at = rows(first_by), rows(second_by)
     first_at, second_at, third_at = rows(first), rows(second), rows(third)
     to_first_at, to_second_at, to_third_at = rows(to_first[0]), rows(to_second[0]), rows(to_third[0])
@@ -89,43 +88,44 @@ def _mlp_vjp(
         for start in range(spans[span], spans[span + 1], BLOCK):
             stop = min(start + BLOCK, spans[span + 1])
             take(x[start:stop], below[:-1])
-            product(first_by, 0, first_by_at, below, 0, h1, 0, h1_at, False)
-            _relu(h1[:-1])
-            product(second_by, 0, second_by_at, h1, 0, h2, 0, h2_at, False)
-            _relu(h2[:-1])
+            product(first_by, 0, first_by_at, below, 0, z1, 0, z1_at, len(below), False)
+            _relu(z1, h1)
+            product(second_by, 0, second_by_at, h1, 0, z2, 0, z2_at, len(h1), False)
+            _relu(z2, h2)
             take(g[start:stop], to_out)
             put(h2, by_h2)
-            product(to_out, 0, out_at, by_h2, 0, to_third, span * to_third[0].size, to_third_at, True)
-            product(third, 0, third_at, to_out, 0, to_h2, 0, all_h2_at, False)
-            _relu_vjp(h2, to_h2)
+            product(to_out, 0, out_at, by_h2, 0, to_third, span * to_third[0].size, to_third_at, BLOCK, True)
+            product(third, 0, third_at, to_out, 0, z2, 0, z2_at, len(to_out), False)
+            _relu_vjp(h2, z2, to_z2)
             put(h1, by_h1)
-            product(to_h2, 0, h2_at, by_h1, 0, to_second, span * to_second[0].size, to_second_at, True)
-            product(second, 0, second_at, to_h2[:-1], 0, to_h1, 0, all_h1_at, False)
-            _relu_vjp(h1, to_h1)
+            product(to_z2, 0, z2_at, by_h1, 0, to_second, span * to_second[0].size, to_second_at, BLOCK, True)
+            product(second, 0, second_at, to_z2, 0, z1, 0, z1_at, len(to_z2), False)
+            _relu_vjp(h1, z1, to_z1)
             put(below, by_below)
-            product(to_h1, 0, h1_at, by_below, 0, to_first, span * to_first[0].size, to_first_at, True)
-            product(first, 0, first_at, to_h1[:-1], 0, to_below, 0, all_below_at, False)
-            put(to_below[:-1], to_x[start:stop])
+            product(to_z1, 0, z1_at, by_below, 0, to_first, span * to_first[0].size, to_first_at, BLOCK, True)
+            product(first, 0, first_at, to_z1, 0, to_below, 0, below_at, len(to_z1), False)
+            put(to_below, to_x[start:stop])
 
 
 @inlined
 def _layer(by_unit: Any) -> Any:
     """Room for what a layer [units, terms + 1] multiplies, the last row ones."""
-    found = np.empty((by_unit.shape[1], BLOCK), by_unit.dtype)
-    found[-1] = 1
-    return found
+    return np.ones((by_unit.shape[1], BLOCK), by_unit.dtype)
+
+
+# Not in place, or LLVM makes stores under a mask of the selections, at which some processors are slow.
 
 
 @inlined
-def _relu(x: Any) -> None:
-    flat, zero = x.reshape(x.size), x.dtype.type(0)
-    for n in range(len(flat)):
-        flat[n] = zero if flat[n] < zero else flat[n]  # NaN stays
+def _relu(z: Any, h: Any) -> None:
+    for i in range(len(z)):
+        for n in range(BLOCK):
+            h[i, n] = 0 if z[i, n] < 0 else z[i, n]  # NaN stays
 
 
 @inlined
-def _relu_vjp(y: Any, g: Any) -> None:
-    """The gradient before a ReLU, in place, from what came out of it."""
-    y, g, zero = y.reshape(y.size), g.reshape(g.size), y.dtype.type(0)
-    for n in range(len(g)):
-        g[n] = g[n] if y[n] > zero else zero
+def _relu_vjp(h: Any, g: Any, out: Any) -> None:
+    """The gradient before a ReLU, from what came out of it."""
+    for i in range(len(g)):
+        for n in range(BLOCK):
+            out[i, n] = g[i, n] if h[i, n] > 0 else 0

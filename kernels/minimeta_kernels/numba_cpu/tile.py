@@ -38,8 +38,8 @@ def lanes(itemsize: int) -> int:
     return TARGET.vector_bytes // itemsize
 
 
-def make_tile(vectors: int, term: str = "product") -> Any:
-    """The tile of `shape(vectors)` rows by `vectors` vectors; `term` is "product", "absolute" or "square" difference.
+def make_tile(vectors: int, term: str = "product", rows: int | None = None) -> Any:
+    """The tile of `rows` (`shape(vectors)`) by `vectors` vectors; `term`: "product", "absolute" or "square" difference.
 
     The intrinsic is `tile(x, x_start, offsets, w, w_start, w_step, y, y_start, rows_at, rows, columns, counts, steps,
     add)`. It takes C-contiguous arrays of any shape, or pointers (vector.data), and positions in them counted in
@@ -48,7 +48,7 @@ def make_tile(vectors: int, term: str = "product") -> Any:
     in x, `w_step` is the step in w per term. With `add` the sum starts from what y holds. `w` is read whole vectors
     wide whatever `columns`.
     """
-    rows_max = shape(vectors)
+    rows_max = rows or shape(vectors)
 
     @intrinsic  # type: ignore[untyped-decorator]
     def tile(
