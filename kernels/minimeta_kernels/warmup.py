@@ -7,8 +7,12 @@ Arrays of other sizes and layouts run the same machine code, so one call per ker
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,20 +32,40 @@ class Example(NamedTuple):
 Examples = Iterator[tuple[str, Example]]
 
 
-def warmup(dtypes: Sequence[str] = DTYPES, say: Callable[[str], None] = lambda line: None) -> float:
+def warmup(dtypes: Sequence[str] = DTYPES, say: Callable[[str], None] = lambda line: None, processes: int = 1) -> float:
     """Compile the kernels for `dtypes`, or load what lies on disk already; the seconds that took.
 
-    `say` is called with one line before each kernel. Raises ModuleNotFoundError where Numba is not installed.
+    Several `processes` share them, and leave what they compile on disk. `say` is called with a line after each kernel.
+    Raises ModuleNotFoundError where Numba is not installed.
     """
     start = time.perf_counter()
     with use("numba"):
         kernels = [name for name, backends in table().items() if "numba" in backends]
-        steps = [(dtype, name) for dtype in dtypes for name in kernels]
-        for number, (dtype, name) in enumerate(steps, 1):
-            say(f"{number}/{len(steps)} {name}, {dtype}")
+    for number, name in enumerate(_compiled(kernels, dtypes, processes), 1):
+        say(f"{number}/{len(kernels)} {name}, {' and '.join(dtypes)}")
+    return time.perf_counter() - start
+
+
+def _compiled(kernels: list[str], dtypes: Sequence[str], processes: int) -> Iterator[str]:
+    """The kernels' names, each when it is compiled. Both dtypes by one process: they are kept in one file."""
+    if processes == 1:
+        yield from map(partial(_compile, dtypes), kernels)
+        return
+    # started afresh, as threads do not survive a fork; Ctrl-C is for this process, which lets them end what they are at
+    context, ignore = get_context("spawn"), partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    with ProcessPoolExecutor(processes, context, initializer=ignore) as pool:
+        try:
+            yield from pool.map(partial(_compile, dtypes), kernels)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _compile(dtypes: Sequence[str], name: str) -> str:
+    with use("numba"):
+        for dtype in dtypes:
             for arrays, options in examples(dtype)[name]:
                 call(name, *arrays, **options)
-    return time.perf_counter() - start
+    return name
 
 
 def cache_folder() -> str | None:
@@ -86,6 +110,9 @@ def _examples(a: Callable[..., Any]) -> Examples:
     layers = a(1, 2), a(2, 2), a(2), a(2, 2), a(2), a(2, 1), a(1)
     yield "mlp", Example(layers, {})
     yield "mlp_vjp", Example((a(1, 1), *layers), {})
+    image = a(1, 2, 2, 1)
+    yield "relu_sum_pool", Example((image, image), {})
+    yield "relu_sum_pool_vjp", Example((a(1, 1, 1, 1), image, image), {})
     for stack in ((), (2,)):  # of matrices that are worth more than NumPy's product
         yield "matmul", Example((a(*stack, 64, 64), a(*stack, 64, 64)), {})
 

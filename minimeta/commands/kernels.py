@@ -19,7 +19,8 @@ def add(commands: Any) -> None:
     warmup = parser.add_subparsers(metavar="COMMAND").add_parser(
         "warmup",
         help="compile every kernel now, so that no run has to wait for it",
-        description="Compile every kernel now, once, so that no run has to wait for it.",
+        description="Compile every kernel now, once, so that no run has to wait for it, in as many processes as there "
+        "are cores, or MINIMETA_NUM_THREADS.",
     )
     warmup.add_argument("--dtype", choices=("float32", "float64"), help="default: both")
     warmup.set_defaults(command=run_warmup)
@@ -42,14 +43,14 @@ def run_warmup(args: argparse.Namespace) -> int:
     """Compile every kernel; the exit code."""
     from importlib.util import find_spec
 
-    from minimeta_kernels import warmup
+    from minimeta_kernels import launch, warmup
 
     if find_spec("numba") is None:
         print("nothing to compile: the kernels run in NumPy; compiled ones need Numba: pip install 'minimeta[train]'")
         return 0
     dtypes = [args.dtype] if args.dtype else warmup.DTYPES
-    seconds = warmup.warmup(dtypes, say)
     folder = warmup.cache_folder()
+    seconds = warmup.warmup(dtypes, say, processes=launch.threads() if folder else 1)
     kept = f"kept in {folder}" if folder else "not kept: no folder can be written to; NUMBA_CACHE_DIR names one"
     print(f"all kernels for {' and '.join(dtypes)} in {seconds:.0f} s; compiled code {kept}")
     return 0

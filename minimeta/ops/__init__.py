@@ -38,6 +38,7 @@ from minimeta.ops.fused.mlp import mlp
 from minimeta.ops.fused.norm_relu import batch_norm_relu
 from minimeta.ops.fused.norm_relu_pool import batch_norm_relu_max_pool2d
 from minimeta.ops.fused.pairwise import cosine, euclidean, l1, sqeuclidean
+from minimeta.ops.fused.relu_sum_pool import relu_sum_max_pool2d
 from minimeta.ops.indexing import (
     argmax,
     argmin,
@@ -111,7 +112,8 @@ __all__ = [
     "less_equal", "log", "log1p", "log_softmax", "logsumexp", "lrua", "lrua_lstm", "lrua_read", "lrua_step",
     "lrua_write", "lstm_cell", "lstm_gates", "lstm_last", "matmul", "max", "max_pool2d", "maximum", "mean", "min",
     "minimum", "mlp", "moveaxis", "mse", "multiply", "negative", "norm", "not_equal", "one_hot", "outer", "pad",
-    "power", "prod", "relu", "repeat", "reshape", "roll", "sigmoid", "sign", "sin", "slogdet", "softmax", "softplus",
-    "solve", "sort", "split", "sqeuclidean", "sqrt", "square", "squeeze", "stack", "std", "subtract", "sum", "swapaxes",
-    "take", "take_along_axis", "tanh", "tensordot", "tile", "trace", "transpose", "unstack", "var", "where",
+    "power", "prod", "relu", "relu_sum_max_pool2d", "repeat", "reshape", "roll", "sigmoid", "sign", "sin", "slogdet",
+    "softmax", "softplus", "solve", "sort", "split", "sqeuclidean", "sqrt", "square", "squeeze", "stack", "std",
+    "subtract", "sum", "swapaxes", "take", "take_along_axis", "tanh", "tensordot", "tile", "trace", "transpose",
+    "unstack", "var", "where",
 ]  # fmt: skip

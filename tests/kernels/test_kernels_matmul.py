@@ -83,11 +83,16 @@ def test_agrees_with_numpy(batch: int, m: int, k: int, n: int) -> None:
 
 @pytest.mark.parametrize(
     ("m", "k", "n"),
-    [(500, 7, 150), (20, 600, 130), (16, 300, 100), (17, 513, 130)],
-    ids=["blocks", "depths", "turned", "turned in depths"],
+    [(500, 7, 150), (20, 600, 130), (16, 300, 100), (17, 513, 130), (101, 1100, 140)],
+    ids=["blocks", "depths", "turned", "turned in depths", "depths of panels"],
 )
 def test_agrees_with_numpy_when_cut(m: int, k: int, n: int) -> None:
     agrees(*pair((m, k), (k, n)))
+
+
+@pytest.mark.parametrize("left", [(3, 97, 20), (1, 97, 20)], ids=["each", "shared"])
+def test_left_matrices_that_are_turned(left: tuple[int, ...]) -> None:
+    agrees(*pair(left, (3, 20, 130)))
 
 
 @pytest.mark.parametrize(

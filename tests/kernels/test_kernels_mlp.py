@@ -31,7 +31,7 @@ def call(backend, name, *arrays):
 
 
 @few
-@given(st.sampled_from([0, 1, 127, 128, 129, 300]), sizes, st.tuples(sizes, sizes), st.integers(1, 3))
+@given(st.sampled_from([0, 1, 95, 96, 97, 300]), sizes, st.tuples(sizes, sizes), st.integers(1, 3))
 def test_implementations_agree(count, inputs, hidden, outputs):
     compare.agree("mlp", problem(count, inputs, hidden, outputs), rtol32=1e-4)
 
@@ -56,11 +56,11 @@ def test_at_zero_a_unit_is_off(backend):
 
 @backends
 def test_examples_that_do_not_fill_a_block_add_nothing(backend):
-    """A block's further examples must not show in sums over examples: 129 examples are 128 and one."""
-    x, *layers = problem(129)
-    g = np.random.default_rng(1).normal(size=(129, 1))
+    """A block's further examples must not show in sums over examples: 97 examples are 96 and one."""
+    x, *layers = problem(97)
+    g = np.random.default_rng(1).normal(size=(97, 1))
     _, *whole = call(backend, "mlp_vjp", g, x, *layers)
-    parts = (call(backend, "mlp_vjp", g[part], x[part], *layers)[1:] for part in (slice(128), slice(128, 129)))
+    parts = (call(backend, "mlp_vjp", g[part], x[part], *layers)[1:] for part in (slice(96), slice(96, 97)))
     for total, first, second in zip(whole, *parts, strict=True):
         close(total, first + second, 1e-12)
 

@@ -256,8 +256,10 @@ def test_kernels_refuses_an_unknown_implementation(capsys, monkeypatch):
 
 
 @pytest.mark.skipif(not has_numba, reason="Numba is not installed")
-def test_warmup_compiles_every_kernel(capsys, monkeypatch):
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_warmup_compiles_every_kernel(processes, capsys, monkeypatch):
     monkeypatch.setenv(registry.VARIABLE, "reference")  # of no matter to what is to be compiled
+    monkeypatch.setenv(launch.VARIABLE, processes)
     assert main(["kernels", "warmup", "--dtype", "float32"]) == 0
     out, err = capsys.readouterr()
     assert re.fullmatch(r"all kernels for float32 in \d+ s; compiled code kept in .+\n", out)
@@ -276,7 +278,7 @@ def test_warmup_without_numba_names_the_extra(capsys, monkeypatch):
 
 def test_warmup_says_that_nothing_is_kept(capsys, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
-    monkeypatch.setattr(warmup, "warmup", lambda dtypes, say: 2.0)
+    monkeypatch.setattr(warmup, "warmup", lambda dtypes, say, processes: 2.0)
     monkeypatch.setattr(warmup, "cache_folder", lambda: None)
     assert main(["kernels", "warmup"]) == 0
     out = capsys.readouterr().out

@@ -14,6 +14,7 @@ from minimeta_kernels import launch
 from minimeta_kernels.numba_cpu.blocks import BLOCK, clear, product, put, rows, spans_of, take, tile_columns
 from minimeta_kernels.numba_cpu.compiled import compiled, inlined
 from minimeta_kernels.numba_cpu.elementary import tanh
+from minimeta_kernels.numba_cpu.product import padded, transpose
 from minimeta_kernels.numba_cpu.tile import PACE
 from minimeta_kernels.registry import register
 
@@ -82,7 +83,8 @@ def _lstm_last_vjp(
     steps, _, inputs = x.shape
     (terms, width), units = weights.shape, g.shape[1]
     hidden = slice(inputs + 1, terms)
-    states, gates = np.zeros((steps + 1, terms, BLOCK), x.dtype), np.empty((steps, width, BLOCK), x.dtype)
+    states = np.zeros((steps + 1, padded(terms, x.itemsize), BLOCK), x.dtype)
+    gates = np.empty((steps, width, BLOCK), x.dtype)
     cells, tanhs = np.empty((steps + 1, units * BLOCK), x.dtype), np.empty((steps, units * BLOCK), x.dtype)
     to_state, g_cell = np.zeros((terms, BLOCK), x.dtype), np.empty(units * BLOCK, x.dtype)
     by_sequence = np.zeros((BLOCK, sums.shape[2]), x.dtype)
@@ -95,14 +97,14 @@ def _lstm_last_vjp(
             for t in range(steps):
                 take(x[t, first:last], states[t, :inputs])
                 used, at = inputs + 1 if t == 0 else terms, t * gates[0].size
-                product(by_gate, 0, gate_at, states, t * to_state.size, gates, at, gates_at, used, False)
+                product(by_gate, 0, gate_at, states, t * states[0].size, gates, at, gates_at, used, False)
                 states[t + 1, inputs] = 1
                 _cell(gates[t].reshape(-1), cells[t], cells[t + 1], tanhs[t], states[t + 1, hidden].reshape(-1))
             clear(g_cell)
             take(g[first:last], to_state[hidden])
             for t in range(steps - 1, -1, -1):
                 _cell_vjp(gates[t].reshape(-1), cells[t], tanhs[t], to_state[hidden].reshape(-1), g_cell)
-                put(states[t], by_sequence)
+                transpose(states[t], by_sequence)
                 at = t * gates[0].size
                 product(gates, at, gates_at, by_sequence, 0, sums, span * sums[0].size, sums_at, BLOCK, True)
                 needed = inputs_at if t == 0 else state_at

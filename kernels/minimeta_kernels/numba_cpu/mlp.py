@@ -12,6 +12,7 @@ import numpy as np
 from minimeta_kernels import launch
 from minimeta_kernels.numba_cpu.blocks import BLOCK, product, put, rows, spans_of, take, tile_columns
 from minimeta_kernels.numba_cpu.compiled import compiled, inlined
+from minimeta_kernels.numba_cpu.product import padded, transpose
 from minimeta_kernels.numba_cpu.tile import PACE
 from minimeta_kernels.registry import register
 
@@ -55,18 +56,20 @@ def _work(x: Any, layers: list[Any]) -> float:
 
 @compiled
 def _mlp(begin: Any, end: Any, spans: Any, x: Any, first_by: Any, second_by: Any, third_by: Any, y: Any) -> None:
-    below, h1, h2 = _layer(first_by), _layer(second_by), _layer(third_by)
-    z1, z2, out = h1[:-1].copy(), h2[:-1].copy(), np.empty((len(third_by), BLOCK), x.dtype)
+    (units1, terms1), (units2, terms2), (outputs, terms3) = first_by.shape, second_by.shape, third_by.shape
+    below, h1, h2 = _layer(terms1, x), _layer(terms2, x), _layer(terms3, x)
+    z1, z2 = np.empty((units1, BLOCK), x.dtype), np.empty((units2, BLOCK), x.dtype)
+    out = np.empty((outputs, BLOCK), x.dtype)
     first_at, second_at, third_at = rows(first_by), rows(second_by), rows(third_by)
     z1_at, z2_at, out_at = rows(z1), rows(z2), rows(out)
     for start in range(spans[begin], spans[end], BLOCK):
         stop = min(start + BLOCK, spans[end])
-        take(x[start:stop], below[:-1])
-        product(first_by, 0, first_at, below, 0, z1, 0, z1_at, len(below), False)
+        take(x[start:stop], below[: terms1 - 1])
+        product(first_by, 0, first_at, below, 0, z1, 0, z1_at, terms1, False)
         _relu(z1, h1)
-        product(second_by, 0, second_at, h1, 0, z2, 0, z2_at, len(h1), False)
+        product(second_by, 0, second_at, h1, 0, z2, 0, z2_at, terms2, False)
         _relu(z2, h2)
-        product(third_by, 0, third_at, h2, 0, out, 0, out_at, len(h2), False)
+        product(third_by, 0, third_at, h2, 0, out, 0, out_at, terms3, False)
         put(out, y[start:stop])
 
 
@@ -75,9 +78,11 @@ def _mlp_vjp(
     begin: Any, end: Any, spans: Any, g: Any, x: Any, first_by: Any, second_by: Any,
     first: Any, second: Any, third: Any, to_x: Any, to_first: Any, to_second: Any, to_third: Any,
 ) -> None:  # fmt: skip
-    below, h1, h2 = _layer(first.T), _layer(second.T), _layer(third.T)
-    z1, z2, to_below = h1[:-1].copy(), h2[:-1].copy(), below[:-1].copy()
-    to_z1, to_z2, to_out = np.empty_like(z1), np.empty_like(z2), np.empty((g.shape[1], BLOCK), x.dtype)
+    (terms1, units1), (terms2, units2), (terms3, outputs) = first.shape, second.shape, third.shape
+    below, h1, h2 = _layer(terms1, x), _layer(terms2, x), _layer(terms3, x)
+    z1, z2 = np.empty((units1, BLOCK), x.dtype), np.empty((units2, BLOCK), x.dtype)
+    to_z1, to_z2 = np.empty_like(z1), np.empty_like(z2)
+    to_out, to_below = np.empty((outputs, BLOCK), x.dtype), np.empty((terms1 - 1, BLOCK), x.dtype)
     z1_at, z2_at, out_at, below_at = rows(z1), rows(z2), rows(to_out), rows(to_below)
     first_by_at, second_by_at = rows(first_by), rows(second_by)
     first_at, second_at, third_at = rows(first), rows(second), rows(third)
@@ -87,30 +92,32 @@ def _mlp_vjp(
     for span in range(begin, end):
         for start in range(spans[span], spans[span + 1], BLOCK):
             stop = min(start + BLOCK, spans[span + 1])
-            take(x[start:stop], below[:-1])
-            product(first_by, 0, first_by_at, below, 0, z1, 0, z1_at, len(below), False)
+            take(x[start:stop], below[: terms1 - 1])
+            product(first_by, 0, first_by_at, below, 0, z1, 0, z1_at, terms1, False)
             _relu(z1, h1)
-            product(second_by, 0, second_by_at, h1, 0, z2, 0, z2_at, len(h1), False)
+            product(second_by, 0, second_by_at, h1, 0, z2, 0, z2_at, terms2, False)
             _relu(z2, h2)
             take(g[start:stop], to_out)
-            put(h2, by_h2)
+            transpose(h2, by_h2)
             product(to_out, 0, out_at, by_h2, 0, to_third, span * to_third[0].size, to_third_at, BLOCK, True)
-            product(third, 0, third_at, to_out, 0, z2, 0, z2_at, len(to_out), False)
+            product(third, 0, third_at, to_out, 0, z2, 0, z2_at, outputs, False)
             _relu_vjp(h2, z2, to_z2)
-            put(h1, by_h1)
+            transpose(h1, by_h1)
             product(to_z2, 0, z2_at, by_h1, 0, to_second, span * to_second[0].size, to_second_at, BLOCK, True)
-            product(second, 0, second_at, to_z2, 0, z1, 0, z1_at, len(to_z2), False)
+            product(second, 0, second_at, to_z2, 0, z1, 0, z1_at, units2, False)
             _relu_vjp(h1, z1, to_z1)
-            put(below, by_below)
+            transpose(below, by_below)
             product(to_z1, 0, z1_at, by_below, 0, to_first, span * to_first[0].size, to_first_at, BLOCK, True)
-            product(first, 0, first_at, to_z1, 0, to_below, 0, below_at, len(to_z1), False)
+            product(first, 0, first_at, to_z1, 0, to_below, 0, below_at, units1, False)
             put(to_below, to_x[start:stop])
 
 
 @inlined
-def _layer(by_unit: Any) -> Any:
-    """Room for what a layer [units, terms + 1] multiplies, the last row ones."""
-    return np.ones((by_unit.shape[1], BLOCK), by_unit.dtype)
+def _layer(terms: Any, like: Any) -> Any:
+    """Room for what a layer multiplies, the last term ones, and rows of zeros up to whole vectors to transpose."""
+    found = np.zeros((padded(terms, like.itemsize), BLOCK), like.dtype)
+    found[terms - 1] = 1
+    return found
 
 
 # Not in place, or LLVM makes stores under a mask of the selections, at which some processors are slow.

@@ -13,6 +13,7 @@ from minimeta_kernels.reference import (
     norm_relu,
     norm_relu_pool,
     pairwise,
+    relu_sum_pool,
 )
 
 __all__ = [
@@ -28,4 +29,5 @@ __all__ = [
     "norm_relu",
     "norm_relu_pool",
     "pairwise",
+    "relu_sum_pool",
 ]

@@ -173,11 +173,13 @@ def _scores(nets: tuple[Params, ...], x: Any) -> Any:
 
 def _features(nets: tuple[Params, ...], x: Any) -> Any:
     for name in CONVOLUTIONS:
-        x = ops.max_pool2d(_together(nets, name, x, ops.relu), ceil_mode=True)
+        results = [ops.conv2d(x, net[name], padding=1) for net in nets]
+        alone = len(results) == 1
+        x = ops.max_pool2d(ops.relu(*results), ceil_mode=True) if alone else ops.relu_sum_max_pool2d(*results)
     return x.reshape(*x.shape[:2], -1)
 
 
 def _together(nets: tuple[Params, ...], name: str, x: Any, activation: Callable[[Any], Any] | None = None) -> Any:
-    """The layer's results by all weights, each behind its activation, added up."""
-    results = [x @ net[name] if name in ("dense", "head") else ops.conv2d(x, net[name], padding=1) for net in nets]
+    """The dense layer's results by all weights, each behind its activation, added up."""
+    results = [x @ net[name] for net in nets]
     return reduce(add, results if activation is None else map(activation, results))
