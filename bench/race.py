@@ -84,11 +84,13 @@ def _agree(row: str, candidates: dict[str, Candidate], tolerance: float) -> None
 
 
 def _error(a: np.ndarray, b: np.ndarray) -> float:
-    """Relative to a; 0 between zeros."""
+    """Relative to a; 0 between zeros, as the gradient of a dead unit is."""
     if a.shape != b.shape:
         return math.inf
-    difference = float(np.linalg.norm(a - b))
-    return difference / float(np.linalg.norm(a)) if difference else 0.0
+    size, difference = float(np.linalg.norm(a)), float(np.linalg.norm(a - b))
+    if size == 0:
+        return math.inf if difference else 0.0
+    return difference / size
 
 
 def _pace(candidates: dict[str, Candidate]) -> tuple[dict[str, int], dict[str, float]]:
