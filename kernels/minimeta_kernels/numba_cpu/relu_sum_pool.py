@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ def relu_sum_pool(x1: Any, x2: Any) -> Any:
     x1, x2 = launch.contiguous(x1, x2)
     batch, height, width, channels = x1.shape
     y = np.empty((batch, -(-height // 2), -(-width // 2), channels), x1.dtype)
-    launch.parallel(_relu_sum_pool, batch, _FLOP * x1.size, x1, x2, y)
+    launch.parallel(_relu_sum_pool, math.prod(y.shape[:3]), _FLOP * x1.size, x1, x2, y)
     return y
 
 
@@ -31,44 +32,40 @@ def relu_sum_pool_vjp(g: Any, x1: Any, x2: Any) -> tuple[Any, Any]:
     """The gradients by x1 and x2 for the cotangent of y."""
     g, x1, x2 = launch.contiguous(g, x1, x2)
     to_x1, to_x2 = np.empty_like(x1), np.empty_like(x2)
-    launch.parallel(_relu_sum_pool_vjp, len(x1), _FLOP_VJP * x1.size, g, x1, x2, to_x1, to_x2)
+    launch.parallel(_relu_sum_pool_vjp, math.prod(g.shape[:3]), _FLOP_VJP * x1.size, g, x1, x2, to_x1, to_x2)
     return to_x1, to_x2
 
 
 @compiled
 def _relu_sum_pool(begin: Any, end: Any, x1: Any, x2: Any, y: Any) -> None:
-    _, height, width, channels = x1.shape
-    for image in range(begin, end):
-        for i in range(y.shape[1]):
-            for j in range(y.shape[2]):
-                corner, right, down = _pixels(image, i, j, height, width)
-                out = ((image * y.shape[1] + i) * y.shape[2] + j) * channels
-                for c in range(0, channels, VECTOR_BYTES // y.itemsize):
-                    n = channels - c
-                    left, other = ahead(data(x1), corner * channels + c), ahead(data(x2), corner * channels + c)
-                    store_some(ahead(data(y), out), c, _window(left, other, right, down, channels, n)[-1], n)
+    channels = y.shape[-1]
+    for item in range(begin, end):
+        corner, right, down = _pixels(item, x1, y)
+        for c in range(0, channels, VECTOR_BYTES // y.itemsize):
+            at, n = corner * channels + c, channels - c
+            largest = _window(ahead(data(x1), at), ahead(data(x2), at), right, down, channels, n)[-1]
+            store_some(data(y), item * channels + c, largest, n)
 
 
 @compiled
 def _relu_sum_pool_vjp(begin: Any, end: Any, g: Any, x1: Any, x2: Any, to_x1: Any, to_x2: Any) -> None:
-    _, height, width, channels = x1.shape
-    for image in range(begin, end):
-        for i in range(g.shape[1]):
-            for j in range(g.shape[2]):
-                corner, right, down = _pixels(image, i, j, height, width)
-                out = ((image * g.shape[1] + i) * g.shape[2] + j) * channels
-                for c in range(0, channels, VECTOR_BYTES // g.itemsize):
-                    n, at = channels - c, corner * channels + c
-                    given = load_some(ahead(data(g), out), c, n)
-                    _spread(
-                        given, ahead(data(x1), at), ahead(data(x2), at), ahead(data(to_x1), at), ahead(data(to_x2), at),
-                        right, down, channels, n,
-                    )  # fmt: skip
+    channels = g.shape[-1]
+    for item in range(begin, end):
+        corner, right, down = _pixels(item, x1, g)
+        for c in range(0, channels, VECTOR_BYTES // g.itemsize):
+            at, n = corner * channels + c, channels - c
+            _spread(
+                load_some(data(g), item * channels + c, n), ahead(data(x1), at), ahead(data(x2), at),
+                ahead(data(to_x1), at), ahead(data(to_x2), at), right, down, channels, n,
+            )  # fmt: skip
 
 
 @inlined
-def _pixels(image: Any, i: Any, j: Any, height: Any, width: Any) -> Any:
+def _pixels(item: Any, x: Any, y: Any) -> Any:
     """A window's first pixel and the steps to those right of and below it: 0 beyond the edge, the same pixel again."""
+    row, j = divmod(item, y.shape[2])
+    image, i = divmod(row, y.shape[1])
+    _, height, width, _ = x.shape
     corner = (image * height + 2 * i) * width + 2 * j
     return corner, 1 if 2 * j + 1 < width else 0, width if 2 * i + 1 < height else 0
 
