@@ -6,17 +6,23 @@ import functools
 import importlib
 import importlib.util
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 #: Implementations by the name a user knows them by, the first that accepts the arrays runs.
-BACKENDS = ("numba", "reference")
+AUTOMATIC = ("numba", "cuda", "reference")
+#: Some run only where they are asked for: "numba_cuda" is there to be read, "shim" is "cuda" on the processor, checked.
+BACKENDS = ("numba", "cuda", "numba_cuda", "shim", "reference")
 
-#: Which package holds them, and what must be installed before it is imported.
+#: Which package holds them, and what must be installed before it is imported: a module, or the compiler g++.
 _PACKAGES = {
     "numba": ("minimeta_kernels.numba_cpu", "numba"),
+    "cuda": ("minimeta_kernels.cuda", "cupy"),
+    "numba_cuda": ("minimeta_kernels.numba_cuda", "numba"),
     "reference": ("minimeta_kernels.reference", "numpy"),
+    "shim": ("minimeta_kernels.cuda", "g++"),
 }
 VARIABLE = "MINIMETA_KERNELS"
 
@@ -72,31 +78,34 @@ def explain(name: str, *arrays: Any, **options: Any) -> str:
     >>> with use("reference"):
     ...     print(explain("l1", np.zeros((1, 2, 3)), np.ones((1, 4, 3))))
     l1: numba      not asked: use('reference') is in force
+    l1: cuda       not asked: use('reference') is in force
+    l1: numba_cuda not asked: use('reference') is in force
+    l1: shim       not asked: use('reference') is in force
     l1: reference  runs
     """
-    lines = []
-    chosen = False
-    for backend in BACKENDS:
-        if backend not in _choices():
-            verdict = f"not asked: {_origin()} is in force"
-        elif (missing := _missing(backend)) is not None:
-            verdict = f"not installed: {missing}"
-        elif (found := _implementations(name, backend)) is None:
-            verdict = "does not implement it"
-        elif (reason := found.refuses(*arrays, **options)) is not None:
-            verdict = f"refuses: {reason}"
-        else:
-            verdict = "would run too" if chosen else "runs"
-            chosen = True
-        lines.append(f"{name}: {backend:<10} {verdict}")
-    return "\n".join(lines)
+    against = {backend: _against(name, backend, arrays, options) for backend in BACKENDS}
+    chosen = next((backend for backend in _choices() if against[backend] is None), None)
+    verdicts = {b: reason or ("runs" if b == chosen else "would run too") for b, reason in against.items()}
+    return "\n".join(f"{name}: {backend:<10} {verdict}" for backend, verdict in verdicts.items())
+
+
+def _against(name: str, backend: str, arrays: Any, options: Any) -> str | None:
+    """Why `backend` does not run kernel `name` on these arrays; None where it can."""
+    if backend not in _choices():
+        return f"not asked: {_origin()}"
+    if (missing := _missing(backend)) is not None:
+        return f"not installed: {missing}"
+    if (found := _implementations(name, backend)) is None:
+        return "does not implement it"
+    reason = found.refuses(*arrays, **options)
+    return reason and f"refuses: {reason}"
 
 
 def table() -> dict[str, list[str]]:
     """Every kernel by name, with the backends that implement it here, best first."""
     for backend in BACKENDS:
         _load(backend)
-    return {name: [b for b in BACKENDS if b in found] for name, found in sorted(_table.items())}
+    return {name: [b for b in BACKENDS if b in found and b in _loaded] for name, found in sorted(_table.items())}
 
 
 def order() -> tuple[str, ...]:
@@ -137,12 +146,16 @@ class use:  # noqa: N801 - called like a function, usable as a context manager
 def _choices() -> tuple[str, ...]:
     backend = _forced or _from_environment()
     if backend is None:
-        return BACKENDS
+        return AUTOMATIC
     return (backend,) if backend == "reference" else (backend, "reference")
 
 
 def _origin() -> str:
-    return f"use({_forced!r})" if _forced else f"{VARIABLE}={os.environ.get(VARIABLE)}"
+    """What keeps a backend from being asked."""
+    if _forced:
+        return f"use({_forced!r}) is in force"
+    backend = _from_environment()
+    return f"{VARIABLE}={backend} is in force" if backend else "it runs where use(...) names it"
 
 
 def _from_environment() -> str | None:
@@ -168,12 +181,12 @@ def _missing(backend: str) -> str | None:
 
 @functools.cache  # a search through all of sys.path, and asked for at every call where the package is missing
 def _installed(package: str) -> bool:
-    return importlib.util.find_spec(package) is not None
+    return bool(shutil.which(package)) if package == "g++" else importlib.util.find_spec(package) is not None
 
 
 def _implementations(name: str, backend: str) -> Implementation | None:
     _load(backend)
-    return _table.get(name, {}).get(backend)
+    return _table.get(name, {}).get(backend) if backend in _loaded else None
 
 
 def _load(backend: str) -> None:

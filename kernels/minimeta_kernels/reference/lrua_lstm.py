@@ -1,6 +1,7 @@
 """An LSTM with LRUA memory whose reads come back to it (Santoro et al. 2016): a sequence of steps, and its derivative.
 
-The cell is that of `lstm`, the memory that of `lrua`. One step, indices t - 1 marked by ':
+The cell is that of `lstm`, the memory that of `lrua`; both are kernels in their own right, taken from whoever has them
+for these arrays. One step, indices t - 1 marked by ':
 
     z = x + [r' h'] U            x is what the outside inputs contribute
     h, c = cell(z, c')
@@ -13,10 +14,9 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from minimeta_kernels.reference.lrua import lrua_read, lrua_read_vjp, lrua_write, lrua_write_vjp
-from minimeta_kernels.reference.lstm import lstm_cell, lstm_cell_vjp, sigmoid
+from minimeta_kernels.reference.lstm import sigmoid
 from minimeta_kernels.reference.modules import array_module
-from minimeta_kernels.registry import register
+from minimeta_kernels.registry import call, register
 
 
 class LRUALSTM(NamedTuple):
@@ -75,13 +75,13 @@ def lrua_lstm(
     least_used = xp.empty((*gates.shape[:2], reads.shape[1]), dtype=xp.int64)
     for t in range(steps):
         preactivations[:, t] = gates[:, t] + xp.matmul(inputs[:, t], recurrent)
-        hidden, cells[:, t + 1] = lstm_cell(preactivations[:, t], cells[:, t])
+        hidden, cells[:, t + 1] = call("lstm_cell", preactivations[:, t], cells[:, t])
         emitted[:, t] = _activate(xp.matmul(hidden, heads) + bias, reads.shape[1])
         keys, adds, head_gates = _parts(emitted[:, t], reads)
-        memories[:, t + 1], write_weights, least_used[:, t] = lrua_write(
-            memories[:, t], all_weights[:, t], usage, adds, head_gates, shared=shared
+        memories[:, t + 1], write_weights, least_used[:, t] = call(
+            "lrua_write", memories[:, t], all_weights[:, t], usage, adds, head_gates, shared=shared
         )
-        reads, all_weights[:, t + 1] = lrua_read(memories[:, t + 1], keys, eps=eps)
+        reads, all_weights[:, t + 1] = call("lrua_read", memories[:, t + 1], keys, eps=eps)
         usage = decay * usage + (all_weights[:, t + 1] + write_weights).sum(axis=1)
         inputs[:, t + 1] = joined(reads, hidden)
     return sequence(usage, inputs, cells, preactivations, emitted, least_used, memories, all_weights)
@@ -108,13 +108,14 @@ def lrua_lstm_vjp(
     for t in reversed(range(preactivations.shape[1])):
         keys, adds, head_gates = _parts(emitted[:, t], g_reads)
         g_reads = g_inputs[:, :size].reshape(g_reads.shape) + g_all_reads[:, t]
-        from_read, g_keys = lrua_read_vjp(g_reads, g_weights, memories[:, t + 1], keys, eps=eps)
-        g_memory, g_weights, g_adds, g_head_gates = lrua_write_vjp(
-            g_memory + from_read, None, all_weights[:, t], adds, head_gates, least_used[:, t], shared=shared
-        )
+        from_read, g_keys = call("lrua_read_vjp", g_reads, g_weights, memories[:, t + 1], keys, eps=eps)
+        g_memory, g_weights, g_adds, g_head_gates = call(
+            "lrua_write_vjp", g_memory + from_read, None, all_weights[:, t], adds, head_gates, least_used[:, t],
+            shared=shared,
+        )  # fmt: skip
         g_emitted[:, t] = _pull(g_keys, g_adds, g_head_gates, emitted[:, t])
         g_hidden = g_inputs[:, size:] + g_hiddens[:, t] + xp.matmul(g_emitted[:, t], xp.swapaxes(heads, 0, 1))
-        g_gates[:, t], g_cell = lstm_cell_vjp(g_hidden, g_cell, preactivations[:, t], cells[:, t])
+        g_gates[:, t], g_cell = call("lstm_cell_vjp", g_hidden, g_cell, preactivations[:, t], cells[:, t])
         g_inputs = xp.matmul(g_gates[:, t], xp.swapaxes(recurrent, 0, 1))
     g_state = (g_inputs[:, size:], g_cell, g_inputs[:, :size].reshape(g_reads.shape), g_memory, g_weights)
     g_recurrent, g_heads = (

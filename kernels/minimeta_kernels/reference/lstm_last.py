@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from minimeta_kernels.reference.lstm import lstm_cell, lstm_cell_vjp
 from minimeta_kernels.reference.modules import array_module
-from minimeta_kernels.registry import register
+from minimeta_kernels.registry import call, register
 
 
 @register("lstm_last", "reference")
@@ -29,7 +28,7 @@ def lstm_last_vjp(g: Any, x: Any, w: Any, u: Any, b: Any) -> tuple[Any, Any, Any
     to_x, to_w, to_u, to_b = (xp.zeros_like(a) for a in (x, w, u, b))
     g_c = xp.zeros_like(cells[0])
     for t in range(len(x) - 1, -1, -1):
-        to_gates, g_c = lstm_cell_vjp(g, g_c, gates[t], cells[t])
+        to_gates, g_c = call("lstm_cell_vjp", g, g_c, gates[t], cells[t])
         to_x[t] = to_gates @ w.T
         to_w += x[t].T @ to_gates
         to_u += hidden[t].T @ to_gates
@@ -44,7 +43,7 @@ def _walk(x: Any, w: Any, u: Any, b: Any) -> tuple[list[Any], list[Any], list[An
     gates, hidden, cells = [], [zero], [zero]
     for inputs in x:
         gates.append(inputs @ w + hidden[-1] @ u + b)
-        h, c = lstm_cell(gates[-1], cells[-1])
+        h, c = call("lstm_cell", gates[-1], cells[-1])
         hidden.append(h)
         cells.append(c)
     return gates, hidden, cells

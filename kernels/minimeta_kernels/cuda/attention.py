@@ -1,0 +1,65 @@
+"""Attention on a GPU, an episode's keys in shared memory (attention.cu); where they do not fit there, not by this."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from minimeta_kernels.cuda.entries import differentiable
+from minimeta_kernels.cuda.source import Source, shape, shared_limit
+
+_TILE, _WARPS = 16, 8
+_forward = "attention<{{S}}, {unit}>".format
+_backward = "attention_vjp<{{S}}, {unit}>".format
+_SOURCE = Source("attention", [make(unit=unit) for make in (_forward, _backward) for unit in ("false", "true")])
+
+
+def attention(x: Any, y: Any, v: Any, temperature: float = 1.0, eps: float = 0.0, unit: str = "false") -> Any:
+    """softmax(temperature x y^T) v, (B, Q, D), (B, S, D), (B, S, C) -> (B, Q, C)."""
+    (batch, queries, dims), (_, rows, values) = shape(x), shape(v)
+    return _SOURCE.run(
+        _forward(unit=unit), (-(-queries // _TILE), batch), 128, [x, y, v], [(batch, queries, values)],
+        [*map(np.int32, (queries, rows, dims, values)), float(temperature), float(eps)], _held(dims, rows, values),
+    )[0]  # fmt: skip
+
+
+def attention_vjp(
+    g: Any, x: Any, y: Any, v: Any, temperature: float = 1.0, eps: float = 0.0, unit: str = "false"
+) -> tuple[Any, Any, Any]:
+    """Gradients of `attention` for x, y and v."""
+    (batch, queries, dims), (_, rows, values) = shape(x), shape(v)
+    to_x, to_y, to_v = _SOURCE.run(
+        _backward(unit=unit), (batch,), 32 * _WARPS, [g, x, y, v], [shape(x), shape(y), shape(v)],
+        [*map(np.int32, (queries, rows, dims, values)), float(temperature), float(eps)],
+        _held_by_vjp(dims, rows, values),
+    )  # fmt: skip
+    return to_x, to_y, to_v
+
+
+def _held(dims: int, rows: int, values: int) -> int:
+    """Numbers in shared memory: lines of queries and keys with their lengths, values, weights."""
+    return (_TILE + rows) * (dims + 2) + rows * values + _TILE * rows
+
+
+def _held_by_vjp(dims: int, rows: int, values: int) -> int:
+    """Besides, scores, cotangents, the gradients of keys and values, and a line a warp."""
+    gradients = rows * (dims + 1 + values) + _WARPS * (dims + 1)
+    return _held(dims, rows, values) + _TILE * (rows + values) + gradients
+
+
+def _refuses(*arrays: Any, **options: Any) -> str | None:
+    x, y, v = arrays[-3:]
+    held = (_held_by_vjp if len(arrays) > 3 else _held)(x.shape[2], y.shape[1], v.shape[2])
+    dual = isinstance(arrays[0], tuple)
+    size, limit = held * x.dtype.itemsize * (1 + dual), shared_limit(x)
+    return f"needs {size} bytes of shared memory, of {limit} that a block can have" if size > limit else None
+
+
+def _cosine(function: Any, *arrays: Any, temperature: float = 1.0, eps: float = 1e-8) -> Any:
+    return function(*arrays, temperature=temperature, eps=eps, unit="true")
+
+
+differentiable("attention", attention, attention_vjp, _refuses)
+differentiable("cosine_attention", partial(_cosine, attention), partial(_cosine, attention_vjp), _refuses)
