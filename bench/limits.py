@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
+import timing
 from threadpoolctl import threadpool_limits
 
 
@@ -22,10 +22,10 @@ def measure(threads: int, peers: list[str]) -> Limits:
     n = 2048
     a, b = (np.random.default_rng(0).random((n, n), np.float32) for _ in range(2))
     with threadpool_limits(threads, user_api="blas"):
-        fastest = _fastest(lambda: a @ b)
+        seconds = fastest(lambda: a @ b)
     if "torch" in peers:
-        fastest = min(fastest, *map(_fastest, _torch_products(a, b)))
-    return Limits(2 * n**3 / fastest, _copy_rate(threads))
+        seconds = min(seconds, *map(fastest, _torch_products(a, b)))
+    return Limits(2 * n**3 / seconds, _copy_rate(threads))
 
 
 def _torch_products(a: np.ndarray, b: np.ndarray) -> list[Callable[[], Any]]:
@@ -42,15 +42,10 @@ def _copy_rate(threads: int) -> float:
     source = np.ones((threads, 2**25), np.float32)
     target = np.zeros_like(source)
     with ThreadPoolExecutor(threads) as pool:
-        seconds = _fastest(lambda: list(pool.map(np.copyto, target, source)))
+        seconds = fastest(lambda: list(pool.map(np.copyto, target, source)))
     return 2 * source.nbytes / seconds
 
 
-def _fastest(run: Callable[[], Any], runs: int = 7) -> float:
+def fastest(run: Callable[[], Any], clock: timing.Clock = timing.seconds, runs: int = 7) -> float:
     """The least of a few times: a limit is what the machine does undisturbed."""
-    seconds = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
+    return min(clock(run, 1) for _ in range(runs))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +13,18 @@ from limits import Limits
 from workloads.candidate import Candidate, Workload
 
 import minimeta_kernels
+from minimeta import backend
 
 #: A race lasts about so long and a turn at least so long, as far as the rounds allow.
 RACE_SECONDS, TURN_SECONDS = 10, 0.02
 QUICK_ROUNDS, LEAST_ROUNDS, MOST_ROUNDS = 2, 3, 41
+
+#: What minimeta's candidates begin with.
+OURS = "minimeta"
+
+
+def is_ours(name: str) -> bool:
+    return name.startswith(OURS)
 
 
 @dataclass(frozen=True)
@@ -34,47 +42,66 @@ class Row:
     exact: Workload | None = None
 
 
-def race(row: Row, peers: list[str], threads: int, limits: Limits, quick: bool) -> dict[str, Any]:
-    """The row's figures. Raises SystemExit naming the row where results differ."""
-    if "torch" in peers:
-        import torch
+def select(rows: Sequence[Row], only: Sequence[str] | None) -> list[Row]:
+    """Those of the names in `only`: "M1", or "M3" for both M3a and M3b; all where it is None.
 
-        torch.set_num_threads(threads)
+    Raises SystemExit for a name that no row has.
+    """
+    if only is None:
+        return list(rows)
+    for name in only:
+        if not any(name in _names(row) for row in rows):
+            raise SystemExit(f"no row {name!r}; there are {', '.join(row.name for row in rows)}")
+    return [row for row in rows if not _names(row).isdisjoint(only)]
+
+
+def _names(row: Row) -> set[str]:
+    return {row.name, row.name.rstrip("abcdef")}
+
+
+def race(
+    row: Row, candidates_of: Callable[[Workload], dict[str, Candidate]], limits: Limits, quick: bool,
+    clock: timing.Clock = timing.seconds, length: float = RACE_SECONDS,
+) -> dict[str, Any]:  # fmt: skip
+    """The row's figures; of about `length` seconds. Raises SystemExit naming the row where results differ."""
     if row.exact is not None:
-        _agree(row.name, _candidates(row.exact, peers), 1e-9)
-    candidates = _candidates(row.workload, peers)
+        _agree(row.name, candidates_of(row.exact), 1e-9)
+    candidates = candidates_of(row.workload)
     _agree(row.name, candidates, row.tolerance)
-    repeats, pace = _pace(candidates)
-    racing = _in_the_running(pace)
-    fitting = int(RACE_SECONDS / sum(repeats[name] * pace[name] for name in racing))
+    repeats, pace = _pace(candidates, clock)
+    racing = _in_the_running(pace, length)
+    fitting = int(length / sum(repeats[name] * pace[name] for name in racing))
     rounds = QUICK_ROUNDS if quick else min(max(fitting, LEAST_ROUNDS), MOST_ROUNDS)
-    samples = timing.alternate({name: candidates[name].run for name in racing}, rounds, warm_up=0, repeats=repeats)
+    runs = {name: candidates[name].run for name in racing}
+    samples = timing.alternate(runs, rounds, warm_up=0, repeats=repeats, clock=clock)
     return _figures(row, limits, {name: samples.get(name, [seconds]) for name, seconds in pace.items()})
 
 
-def _candidates(workload: Workload, peers: list[str]) -> dict[str, Candidate]:
-    candidates = {"minimeta": workload.minimeta()}
+def candidates(workload: Workload, peers: Sequence[str]) -> dict[str, Candidate]:
+    """Minimeta on the processor and its peers, by name."""
+    found = {OURS: workload.minimeta()}
     if "torch" in peers:
-        candidates |= {f"torch {variant}": candidate for variant, candidate in workload.torch().items()}
+        found |= {f"torch {variant}": candidate for variant, candidate in workload.torch().items()}
     if "reference" in peers:
-        ours = workload.minimeta()
-        candidates["reference kernels"] = Candidate(_with_reference(ours.run), ours.arrays)
-    return candidates
+        found["reference kernels"] = with_reference(workload.minimeta())
+    return found
 
 
-def _with_reference(run: Callable[[], Any]) -> Callable[[], Any]:
-    def reference() -> Any:
+def with_reference(candidate: Candidate) -> Candidate:
+    """The same work by the reference's kernels."""
+
+    def run() -> Any:
         with minimeta_kernels.use("reference"):
-            return run()
+            return candidate.run()
 
-    return reference
+    return candidate._replace(run=run)
 
 
 def _agree(row: str, candidates: dict[str, Candidate], tolerance: float) -> None:
     """Stop unless all candidates, each in its first run, give the same arrays."""
     ours: list[np.ndarray] = []
     for name, candidate in candidates.items():
-        arrays = [np.asarray(array) for array in candidate.arrays(candidate.run())]
+        arrays = backend.asnumpy(candidate.arrays(candidate.run()))
         ours = ours or arrays
         for i, (a, b) in enumerate(zip(ours, arrays, strict=True)):
             error = _error(a, b)
@@ -93,34 +120,35 @@ def _error(a: np.ndarray, b: np.ndarray) -> float:
     return difference / size
 
 
-def _pace(candidates: dict[str, Candidate]) -> tuple[dict[str, int], dict[str, float]]:
+def _pace(candidates: dict[str, Candidate], clock: timing.Clock) -> tuple[dict[str, int], dict[str, float]]:
     """How many runs fill a turn, and the seconds of one, by name."""
     repeats, pace = {}, {}
     for name, candidate in candidates.items():
-        repeats[name], pace[name] = 1, timing.seconds(candidate.run)
+        repeats[name], pace[name] = 1, clock(candidate.run, 1)
         while repeats[name] * pace[name] < TURN_SECONDS:
             repeats[name] *= 2
-            pace[name] = timing.seconds(candidate.run, repeats[name])
+            pace[name] = clock(candidate.run, repeats[name])
     return repeats, pace
 
 
-def _in_the_running(pace: dict[str, float]) -> list[str]:
+def _in_the_running(pace: dict[str, float], length: float) -> list[str]:
     """Everyone, or where that takes too long ours and the peers that may win; the others keep the time they have."""
-    best = min((seconds for name, seconds in pace.items() if name != "minimeta"), default=0.0)
-    short = LEAST_ROUNDS * sum(pace.values()) < RACE_SECONDS
-    return [name for name, seconds in pace.items() if short or name == "minimeta" or seconds < 2 * best]
+    best = min((seconds for name, seconds in pace.items() if not is_ours(name)), default=0.0)
+    short = LEAST_ROUNDS * sum(pace.values()) < length
+    return [name for name, seconds in pace.items() if short or is_ours(name) or seconds < 2 * best]
 
 
 def _figures(row: Row, limits: Limits, samples: dict[str, list[float]]) -> dict[str, Any]:
     seconds = {name: _quartiles(times) for name, times in samples.items()}
-    ours = seconds["minimeta"]["median"]
-    peers = {name: figures["median"] for name, figures in seconds.items() if name != "minimeta"}
+    best = min(filter(is_ours, seconds), key=lambda name: seconds[name]["median"])
+    ours = seconds[best]["median"]
+    peers = {name: figures["median"] for name, figures in seconds.items() if not is_ours(name)}
     fastest = min(peers, key=lambda name: peers[name], default=None)
     ratio = None if fastest is None else peers[fastest] / ours
     compute, traffic = row.workload.flop / limits.flop, row.workload.bytes / limits.bytes
     return {
-        "row": row.name, "title": row.title, "rounds": len(samples["minimeta"]), "seconds": seconds,
-        "fastest_peer": fastest, "ratio": ratio, "reach": row.reach,
+        "row": row.name, "title": row.title, "rounds": len(samples[best]), "seconds": seconds,
+        "ours": best, "fastest_peer": fastest, "ratio": ratio, "reach": row.reach,
         "gflop_per_second": 1e-9 * row.workload.flop / ours,
         "gbytes_per_second": 1e-9 * row.workload.bytes / ours,
         "limited_by": "arithmetic" if compute >= traffic else "memory",

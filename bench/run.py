@@ -11,6 +11,7 @@ import importlib.util
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -92,28 +93,29 @@ def _benchmarks(options: argparse.Namespace) -> list[str]:
 
 
 def _rows(benchmarks: list[str], only: list[str] | None) -> list[Any]:
-    """The rows of kernels and learners, or those of the names in `only`: "M1", or "M3" for both M3a and M3b."""
+    """The rows of kernels and learners, or those of the names in `only`."""
+    import race
+
     rows = [row for name in benchmarks if name != "engine" for row in importlib.import_module(name).ROWS]
-    if only is None:
-        return rows
-    for name in only:
-        if not any(name in (row.name, row.name.rstrip("abcdef")) for row in rows):
-            raise SystemExit(f"no row {name!r}; there are {', '.join(row.name for row in rows)}")
-    return [row for row in rows if row.name in only or row.name.rstrip("abcdef") in only]
+    return race.select(rows, only)
 
 
 def _races(rows: list[Any], peers: list[str], threads: int, quick: bool) -> dict[str, Any]:
     import limits
     import table
-    from race import race
+    from race import candidates, race
 
+    if "torch" in peers:
+        import torch
+
+        torch.set_num_threads(threads)
     reached = limits.measure(threads, peers)
     print(f"{threads} threads; matrix product {1e-9 * reached.flop:.0f} GFLOP/s, copy {1e-9 * reached.bytes:.0f} GB/s")
     print(f"\n{table.HEADER}", flush=True)
     figures = []
     for i, row in enumerate(rows):
         print(f"{row.name}: {row.title} ({i + 1} of {len(rows)})", end=_END, file=sys.stderr, flush=True)
-        figures.append(race(row, peers, threads, reached, quick))
+        figures.append(race(row, partial(candidates, peers=peers), reached, quick))
         print(table.line(figures[-1]), flush=True)
     print(f"\n{table.NOTES}")
     return {"threads": threads, "limits": reached._asdict(), "rows": figures}

@@ -22,7 +22,7 @@ def line(figures: dict[str, Any]) -> str:
         beside = (_time(seconds[peer]), peer, f"{figures['ratio']:.2f}", verdict)
     peer_time, peer_name, ratio, verdict = beside
     return _COLUMNS.format(
-        figures["row"], figures["title"], _time(seconds["minimeta"]), peer_time, peer_name, ratio,
+        figures["row"], figures["title"], _time(seconds[figures["ours"]]), peer_time, peer_name, ratio,
         f"{figures['reach']:g}", verdict, _rate(figures), f"{figures['share_of_limit']:.0%}",
     )  # fmt: skip
 

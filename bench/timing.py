@@ -12,10 +12,22 @@ from typing import Any
 
 from minimeta import doctor
 
+#: Seconds per run of so many.
+Clock = Callable[[Callable[[], Any], int], float]
+
+
+def seconds(run: Callable[[], Any], repeats: int = 1) -> float:
+    """The mean time of a few runs."""
+    start = time.perf_counter()
+    for _ in range(repeats):
+        run()
+    return (time.perf_counter() - start) / repeats
+
 
 def alternate(
-    candidates: Mapping[str, Callable[[], Any]], rounds: int, warm_up: int = 2, repeats: Mapping[str, int] | None = None
-) -> dict[str, list[float]]:
+    candidates: Mapping[str, Callable[[], Any]], rounds: int, warm_up: int = 2,
+    repeats: Mapping[str, int] | None = None, clock: Clock = seconds,
+) -> dict[str, list[float]]:  # fmt: skip
     """Seconds of each candidate, round by round. They run in turns, so a slow moment of the machine hits all of them.
 
     `repeats` says of how many runs a candidate's turn is the mean, one where it says nothing.
@@ -29,23 +41,15 @@ def alternate(
     for _ in range(rounds):
         for name, run in candidates.items():
             gc.collect()  # ... and each pays for its own garbage alone
-            samples[name].append(_turn(run, (repeats or {}).get(name, 1)))
+            samples[name].append(_turn(run, (repeats or {}).get(name, 1), clock))
     gc.unfreeze()
     return samples
 
 
-def _turn(run: Callable[[], Any], repeats: int) -> float:
+def _turn(run: Callable[[], Any], repeats: int, clock: Clock) -> float:
     if repeats > 1:
         run()  # a short run would suffer from the turn before: cold caches, threads still spinning for more work
-    return seconds(run, repeats)
-
-
-def seconds(run: Callable[[], Any], repeats: int = 1) -> float:
-    """The mean time of a few runs."""
-    start = time.perf_counter()
-    for _ in range(repeats):
-        run()
-    return (time.perf_counter() - start) / repeats
+    return clock(run, repeats)
 
 
 def machine(packages: Iterable[str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""3x3 convolutions with weights per task, [T, B, 14, 14, 64] -> [T, B, 14, 14, 64]: forward and both gradients."""
+"""3x3 convolutions with weights per task, [T, B, H, W, C] -> [T, B, H, W, C]: forward and both gradients."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from workloads import layout
 from workloads.candidate import Candidate
 
 from minimeta import ops, vjp
+from minimeta.backend import to_device
 
-TASKS, SIZE, CHANNELS = 32, 14, 64
 DIRECTIONS = ("forward", "data gradient", "weight gradient")
 
 
@@ -21,17 +22,20 @@ class Convolution:
 
     images: int
     direction: str
+    tasks: int = 32
+    size: int = 14
+    channels: int = 64
 
     @property
     def flop(self) -> float:
-        return 2.0 * TASKS * self.images * SIZE**2 * 9 * CHANNELS**2
+        return 2.0 * self.tasks * self.images * self.size**2 * 9 * self.channels**2
 
     @property
     def bytes(self) -> float:
-        return 4.0 * TASKS * (2 * self.images * SIZE**2 * CHANNELS + 9 * CHANNELS**2)
+        return 4.0 * self.tasks * (2 * self.images * self.size**2 * self.channels + 9 * self.channels**2)
 
-    def minimeta(self) -> Candidate:
-        x, w, g = self._arrays()
+    def minimeta(self, device: str = "numpy") -> Candidate:
+        x, w, g = to_device(self._arrays(), device)
         if self.direction == "forward":
             return Candidate(lambda: ops.conv2d(x, w, padding=1))
         if self.direction == "data gradient":
@@ -44,14 +48,14 @@ class Convolution:
         """One convolution per task in either layout, and one with the tasks as groups of channels."""
         import torch
 
-        x, w, g = map(torch.from_numpy, self._arrays())
+        x, w, g = map(layout.tensor, self._arrays())
         x, w, g = x.permute(0, 1, 4, 2, 3), w.permute(0, 4, 3, 1, 2), g.permute(0, 1, 4, 2, 3)
         convolve = self._torch_convolution(1)
-        grouped = self._torch_convolution(TASKS)
+        grouped = self._torch_convolution(self.tasks)
         formats = {"loop": torch.contiguous_format, "channels last": torch.channels_last}
         candidates = {}
         for name, memory_format in formats.items():
-            tasks = [tuple(a[t].contiguous(memory_format=memory_format) for a in (x, w, g)) for t in range(TASKS)]
+            tasks = [tuple(a[t].contiguous(memory_format=memory_format) for a in (x, w, g)) for t in range(self.tasks)]
             candidates[name] = Candidate(lambda tasks=tasks: [convolve(*task) for task in tasks], self._from_loop)
         together = (_fold(x), w.flatten(0, 1).contiguous(), _fold(g))
         candidates["grouped"] = Candidate(lambda: grouped(*together), self._from_grouped)
@@ -72,17 +76,18 @@ class Convolution:
     def _arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Input, weights and the gradient by the output."""
         rng = np.random.default_rng(0)
-        shape = (TASKS, self.images, SIZE, SIZE, CHANNELS)
-        w = rng.standard_normal((TASKS, 3, 3, CHANNELS, CHANNELS), np.float32)
+        shape = (self.tasks, self.images, self.size, self.size, self.channels)
+        w = rng.standard_normal((self.tasks, 3, 3, self.channels, self.channels), np.float32)
         return rng.standard_normal(shape, np.float32), w, rng.standard_normal(shape, np.float32)
 
     def _from_loop(self, results: list[Any]) -> list[np.ndarray]:
-        return [self._channels_last(np.stack([result.numpy() for result in results]))]
+        return [self._channels_last(np.stack(layout.arrays(results)))]
 
     def _from_grouped(self, result: Any) -> list[np.ndarray]:
-        if self.direction == "weight gradient":
-            return [self._channels_last(result.unflatten(0, (TASKS, CHANNELS)).numpy())]
-        return [self._channels_last(result.unflatten(1, (TASKS, CHANNELS)).transpose(0, 1).numpy())]
+        split = (self.tasks, self.channels)
+        by_weight = self.direction == "weight gradient"
+        tasks = result.unflatten(0, split) if by_weight else result.unflatten(1, split).transpose(0, 1)
+        return list(map(self._channels_last, layout.arrays([tasks])))
 
     def _channels_last(self, result: np.ndarray) -> np.ndarray:
         return result.transpose((0, 3, 4, 2, 1) if self.direction == "weight gradient" else (0, 1, 3, 4, 2))

@@ -8,8 +8,10 @@ import numpy as np
 
 from minimeta.data.episodes import Episode
 
-#: Of conv4-64 on one 28x28x1 image, forward; a multiply-add counts 2.
-FORWARD_FLOP = 2 * 9 * 64 * (28**2 + 64 * (14**2 + 7**2 + 3**2))
+
+def forward_flop(filters: int = 64) -> int:
+    """Of conv4 on one 28x28x1 image; a multiply-add counts 2."""
+    return 2 * 9 * filters * (28**2 + filters * (14**2 + 7**2 + 3**2))
 
 
 def episode(tasks: int, way: int, queries: int, dtype: Any) -> Episode:

@@ -9,6 +9,18 @@ import numpy as np
 from minimeta import tree
 
 
+def tensor(array: np.ndarray) -> Any:
+    """On the device of `with torch.device`; on the processor it is the array's memory."""
+    import torch
+
+    return torch.as_tensor(array)
+
+
+def arrays(tensors: Any) -> list[np.ndarray]:
+    """Copied to the host where they are elsewhere."""
+    return [tensor.detach().cpu().numpy() for tensor in tensors]
+
+
 def to_torch(params: Any, channels_last: bool = False) -> list[Any]:
     """The leaves of a parameter tree as PyTorch lays them out, ready to be differentiated."""
     import torch
@@ -21,14 +33,12 @@ def to_torch(params: Any, channels_last: bool = False) -> list[Any]:
 
 def from_torch(tensors: list[Any]) -> list[np.ndarray]:
     """The inverse: leaves as minimeta lays them out."""
-    return [_turn(tensor.detach().numpy(), (2, 3, 1, 0)) for tensor in tensors]
+    return [_turn(array, (2, 3, 1, 0)) for array in arrays(tensors)]
 
 
 def images(x: np.ndarray) -> Any:
     """[..., H, W, C] -> [..., C, H, W] as a tensor."""
-    import torch
-
-    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(x, -1, -3)))
+    return tensor(np.ascontiguousarray(np.moveaxis(x, -1, -3)))
 
 
 def _turn(leaf: np.ndarray, filters: tuple[int, ...]) -> np.ndarray:

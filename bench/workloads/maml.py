@@ -1,4 +1,4 @@
-"""The meta-gradient of MAML on images: 5-way 1-shot, conv4-64 with a linear head, everything adapted."""
+"""The meta-gradient of MAML on images: 5-way 1-shot, conv4 with a linear head, everything adapted."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from workloads import images, layout, meta_gradient
 from workloads.candidate import Candidate
 
 from minimeta import tree
+from minimeta.backend import to_device
 from minimeta.learners.base import Params
 from minimeta.learners.optimization_based.maml import MAML
 from minimeta.learners.optimization_based.networks import EPS
@@ -25,6 +26,7 @@ class Maml:
     queries: int
     first_order: bool = False
     tasks: int = 32
+    filters: int = 64
     dtype: Any = np.float32
     bytes = 0.0
 
@@ -36,25 +38,25 @@ class Maml:
     def learner(self) -> MAML:
         return MAML(
             way=WAY, architecture="conv4", inner_lr=(RATE,), inner_steps=self.inner_steps, reduction="mean",
-            order=1 if self.first_order else 2, adapt_norm=True,
+            order=1 if self.first_order else 2, adapt_norm=True, filters=self.filters,
         )  # fmt: skip
 
     @property
     def flop(self) -> float:
-        return self.tasks * images.FORWARD_FLOP * meta_gradient.passes(self.inner, WAY, WAY * self.queries)
+        passes = meta_gradient.passes(self.inner, WAY, WAY * self.queries)
+        return float(self.tasks * images.forward_flop(self.filters) * passes)
 
-    def minimeta(self) -> Candidate:
-        learner, params = self.learner, self.init()
-        episode = images.episode(self.tasks, WAY, self.queries, self.dtype)
+    def minimeta(self, device: str = "numpy") -> Candidate:
+        learner, params = self.learner, to_device(self.init(), device)
+        episode = to_device(images.episode(self.tasks, WAY, self.queries, self.dtype), device)
         return Candidate(lambda: learner.meta_grad(params, episode).grads)
 
     def torch(self) -> dict[str, Candidate]:
-        import torch
         from torch.nn.functional import cross_entropy
 
         episode = images.episode(self.tasks, WAY, self.queries, self.dtype)
         xs, xq = layout.images(episode.xs), layout.images(episode.xq)
-        data = [xs, torch.from_numpy(episode.ys), xq, torch.from_numpy(episode.yq)]
+        data = [xs, layout.tensor(episode.ys), xq, layout.tensor(episode.yq)]
         leaves, channels_last = (layout.to_torch(self.init(), channels_last=choice) for choice in (False, True))
         return {
             "loop": meta_gradient.torch_loop(_torch_logits, cross_entropy, self.inner, leaves, data),

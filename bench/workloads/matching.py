@@ -14,6 +14,7 @@ from workloads import attention, images, layout, lstm
 from workloads.candidate import Candidate
 
 from minimeta import layers, ops, tree, value_and_grad
+from minimeta.backend import namespace, to_device
 
 WAY, QUERIES, UNITS = 5, 15, 64
 
@@ -27,18 +28,19 @@ class Matching:
     @property
     def flop(self) -> float:
         lstms = 2 * WAY * 2 * (2 * UNITS) * 4 * UNITS
-        return 3.0 * self.tasks * (WAY * (1 + QUERIES) * images.FORWARD_FLOP + lstms)
+        return 3.0 * self.tasks * (WAY * (1 + QUERIES) * images.forward_flop() + lstms)
 
-    def minimeta(self) -> Candidate:
+    def minimeta(self, device: str = "numpy") -> Candidate:
         params, episode = self._init(), images.episode(self.tasks, WAY, QUERIES, self.dtype)
         x = np.concatenate([episode.xs, episode.xq], axis=1)
         labels = ops.one_hot(episode.ys, WAY, dtype=self.dtype)
+        params, x, labels, targets = to_device((params, x, labels, episode.yq[..., None]), device)
 
         def loss(params: Any) -> Any:
             features, _ = layers.conv_net(params["net"], x)
             support, queries = features[:, :WAY], features[:, WAY:]
             probabilities = ops.cosine_attention(queries, _full_context(params, support), labels)
-            return -ops.log(ops.take_along_axis(probabilities, episode.yq[..., None])).mean()
+            return -ops.log(ops.take_along_axis(probabilities, targets)).mean()
 
         step = value_and_grad(loss)
         return Candidate(lambda: step(params))
@@ -64,7 +66,7 @@ class Matching:
         context = _torch_context(params)
         leaves = [*net, *(p for name, p in context.named_parameters() if "bias_hh" not in name)]
         x = layout.images(np.concatenate([episode.xs, episode.xq], axis=1))
-        labels, targets = functional.one_hot(torch.from_numpy(episode.ys)).to(x), torch.from_numpy(episode.yq)
+        labels, targets = functional.one_hot(layout.tensor(episode.ys)).to(x), layout.tensor(episode.yq)
 
         def step() -> list[Any]:
             features = embed(net, x)
@@ -92,7 +94,7 @@ def _full_context(params: Any, support: Any) -> Any:
 
 
 def _read(params: Any, steps: list[Any]) -> list[Any]:
-    h = c = np.zeros((len(steps[0]), UNITS), steps[0].dtype)
+    h = c = namespace(params["b"]).zeros((len(steps[0]), UNITS), steps[0].dtype)
     states = []
     for x in steps:
         h, c = ops.lstm_cell(x, h, c, params["w"], params["u"], params["b"])

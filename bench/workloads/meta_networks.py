@@ -16,6 +16,7 @@ from workloads import images, layout, lstm
 from workloads.candidate import Candidate
 
 from minimeta import tree
+from minimeta.backend import to_device
 from minimeta.learners.model_based.meta_networks import MetaNetworks
 
 WAY, BLOCKS, P = 5, 5, 7.0
@@ -40,8 +41,9 @@ class MetaNetworksGradient:
         generators = 2 * WAY * coordinates * ((2 + h) * 4 * h + 2 * h + h * h + h)
         return 3.0 * (nets * net + generators)
 
-    def minimeta(self) -> Candidate:
-        learner, params, episode = MetaNetworks(filters=self.filters), self._init(), self._episode()
+    def minimeta(self, device: str = "numpy") -> Candidate:
+        learner = MetaNetworks(filters=self.filters)
+        params, episode = to_device(self._init(), device), to_device(self._episode(), device)
 
         def gradient() -> Any:
             loss, _, grads = learner.meta_grad(params, episode)
@@ -60,7 +62,7 @@ class MetaNetworksGradient:
         import torch
 
         params = self._init()
-        head = torch.from_numpy(params["embedding"]["head"].T.copy())
+        head = layout.tensor(params["embedding"]["head"].T.copy())
         params["embedding"] = _trained(params["embedding"])
         for generator in params["task"].values():
             generator |= lstm.swap_gates({name: generator[name] for name in ("w", "u", "b")})
@@ -68,7 +70,7 @@ class MetaNetworksGradient:
         named = tree.unflatten(params, leaves)
         episode = self._episode()
         xs, xq = layout.images(episode.xs[0]), layout.images(episode.xq[0])
-        ys, yq = torch.from_numpy(episode.ys[0]), torch.from_numpy(episode.yq[0])
+        ys, yq = layout.tensor(episode.ys[0]), layout.tensor(episode.yq[0])
 
         def gradient() -> list[Any]:
             loss = _torch_loss(named, head, xs, ys, xq, yq, by_example, convolve)
@@ -212,7 +214,7 @@ def _torch_lstm(weights: Any, seen: Any) -> Any:
     from torch.nn import functional
 
     w, u, b = weights["w"], weights["u"], weights["b"]
-    state = torch.zeros(1, seen.shape[1], u.shape[1], dtype=seen.dtype)
+    state = seen.new_zeros(1, seen.shape[1], u.shape[1])
     # one bias is enough: the cell adds the two
     hidden = torch.lstm(seen, (state, state), [w, u, b, torch.zeros_like(b)], True, 1, 0.0, True, False, False)[1][0]
     return functional.linear(hidden, weights["out"]["w"], weights["out"]["b"])[..., 0]

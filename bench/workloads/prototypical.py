@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 from workloads import images, layout
+from workloads.adam import adam
 from workloads.candidate import Candidate
 
 from minimeta import optim, tree
+from minimeta.backend import to_device
 from minimeta.learners.base import trainable
 from minimeta.learners.metric_based.prototypical import Prototypical
 
@@ -21,17 +23,18 @@ class TrainStep:
     way: int
     queries: int
     dtype: Any = np.float32
+    filters: int = 64
     bytes = 0.0
 
     @property
     def flop(self) -> float:
-        return 3.0 * images.FORWARD_FLOP * self.way * (1 + self.queries)
+        return 3.0 * images.forward_flop(self.filters) * self.way * (1 + self.queries)
 
-    def minimeta(self) -> Candidate:
-        learner, optimizer = Prototypical(), optim.adam(1e-3)
-        params = _init(self.dtype)
+    def minimeta(self, device: str = "numpy") -> Candidate:
+        learner, optimizer = Prototypical(filters=self.filters), optim.adam(1e-3)
+        params = to_device(_init(self.dtype, self.filters), device)
         state = optimizer.init(trainable(params))
-        episode = images.episode(1, self.way, self.queries, self.dtype)
+        episode = to_device(images.episode(1, self.way, self.queries, self.dtype), device)
 
         def step() -> Any:
             nonlocal params, state
@@ -40,7 +43,7 @@ class TrainStep:
             params = {**weights, "running": aux["running"]}
             return loss, grads
 
-        return Candidate(step)
+        return Candidate(step, reset=None)
 
     def torch(self) -> dict[str, Candidate]:
         import torch
@@ -49,14 +52,13 @@ class TrainStep:
         return {name: self._torch_step(memory_format) for name, memory_format in formats.items()}
 
     def _torch_step(self, memory_format: Any) -> Candidate:
-        import torch
         from torch.nn import functional
 
         episode = images.episode(1, self.way, self.queries, self.dtype)
         x = layout.images(np.concatenate([episode.xs[0], episode.xq[0]])).to(memory_format=memory_format)
-        labels = torch.from_numpy(episode.yq[0])
-        net = _torch_net(self.dtype, track_running_stats=True).to(memory_format=memory_format)
-        optimizer = torch.optim.Adam(net.parameters())
+        labels = layout.tensor(episode.yq[0])
+        net = _torch_net(self.dtype, self.filters, track_running_stats=True).to(memory_format=memory_format)
+        optimizer, reset = adam(list(net.parameters()))
 
         def step() -> list[Any]:
             features = net(x)
@@ -66,7 +68,7 @@ class TrainStep:
             optimizer.step()
             return [loss, *(weights.grad for weights in net.parameters())]
 
-        return Candidate(step, layout.from_torch)
+        return Candidate(step, layout.from_torch, reset)
 
 
 @dataclass(frozen=True)
@@ -79,11 +81,11 @@ class Prediction:
 
     @property
     def flop(self) -> float:
-        return float(images.FORWARD_FLOP * self.way * (1 + self.queries))
+        return float(images.forward_flop() * self.way * (1 + self.queries))
 
-    def minimeta(self) -> Candidate:
-        learner, params = Prototypical(batch_norm="batch"), _init(np.float32)
-        xs, ys, xq, _, n_way = images.episode(1, self.way, self.queries, np.float32)
+    def minimeta(self, device: str = "numpy") -> Candidate:
+        learner, params = Prototypical(batch_norm="batch"), to_device(_init(np.float32), device)
+        xs, ys, xq, _, n_way = to_device(images.episode(1, self.way, self.queries, np.float32), device)
         return Candidate(lambda: learner.predict(params, learner.adapt(params, xs, ys, n_way), xq))
 
     def torch(self) -> dict[str, Candidate]:
@@ -97,29 +99,29 @@ class Prediction:
 
         episode = images.episode(1, self.way, self.queries, np.float32)
         support, queries = (layout.images(x[0]).to(memory_format=memory_format) for x in (episode.xs, episode.xq))
-        net = _torch_net(np.float32, track_running_stats=False).to(memory_format=memory_format)
+        net = _torch_net(np.float32, 64, track_running_stats=False).to(memory_format=memory_format)
 
         @torch.inference_mode()
         def predict() -> Any:
             return _torch_logits(net(support), net(queries))
 
-        return Candidate(predict, lambda scores: [scores[None].numpy()])
+        return Candidate(predict, lambda scores: layout.arrays([scores[None]]))
 
 
-def _init(dtype: Any) -> Any:
-    return tree.map(lambda w: w.astype(dtype), Prototypical().init(np.random.default_rng(1)))
+def _init(dtype: Any, filters: int = 64) -> Any:
+    return tree.map(lambda w: w.astype(dtype), Prototypical(filters=filters).init(np.random.default_rng(1)))
 
 
-def _torch_net(dtype: Any, track_running_stats: bool) -> Any:
+def _torch_net(dtype: Any, filters: int, track_running_stats: bool) -> Any:
     """The network of `_init` as a module."""
     import torch
     from torch import nn
 
-    values = layout.to_torch(_init(dtype)["net"])
+    values = layout.to_torch(_init(dtype, filters)["net"])
     blocks: list[Any] = []
-    for channels in (1, 64, 64, 64):
-        norm = nn.BatchNorm2d(64, track_running_stats=track_running_stats)
-        blocks += [nn.Conv2d(channels, 64, 3, padding=1, bias=False), norm, nn.ReLU(), nn.MaxPool2d(2)]
+    for channels in (1, filters, filters, filters):
+        norm = nn.BatchNorm2d(filters, track_running_stats=track_running_stats)
+        blocks += [nn.Conv2d(channels, filters, 3, padding=1, bias=False), norm, nn.ReLU(), nn.MaxPool2d(2)]
     net = nn.Sequential(*blocks, nn.Flatten()).to(values[0].dtype)
     with torch.no_grad():
         for weights, value in zip(net.parameters(), values, strict=True):

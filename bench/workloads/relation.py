@@ -10,6 +10,7 @@ from workloads import images, layout
 from workloads.candidate import Candidate
 
 from minimeta import tree
+from minimeta.backend import to_device
 from minimeta.learners.base import trainable
 from minimeta.learners.metric_based.relation import Relation
 
@@ -32,9 +33,9 @@ class RelationGradient:
         embedding = _FILTER * (26**2 + 64 * (11**2 + 5**2 + 5**2))
         return 3.0 * (n_images * (embedding + _FILTER * 64 * 5**2) + n_pairs * _FILTER * 64 * 2**2)
 
-    def minimeta(self) -> Candidate:
-        learner, params = Relation(), self._init()
-        episode = images.episode(1, self.way, self.queries, self.dtype)
+    def minimeta(self, device: str = "numpy") -> Candidate:
+        learner, params = Relation(), to_device(self._init(), device)
+        episode = to_device(images.episode(1, self.way, self.queries, self.dtype), device)
 
         def gradient() -> Any:
             loss, _, grads = learner.meta_grad(params, episode)
@@ -52,7 +53,7 @@ class RelationGradient:
         xs, xq = (layout.images(x[0]) for x in (episode.xs, episode.xq))
         if channels_last:
             xs, xq = (x.to(memory_format=torch.channels_last) for x in (xs, xq))
-        targets = torch.from_numpy(np.eye(self.way, dtype=self.dtype)[episode.yq[0]])
+        targets = layout.tensor(np.eye(self.way, dtype=self.dtype)[episode.yq[0]])
         params = layout.to_torch(trainable(self._init()), channels_last)
         net, relation = params[:12], params[12:]
 

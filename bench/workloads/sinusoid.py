@@ -10,6 +10,7 @@ import numpy as np
 from workloads import layout, meta_gradient
 from workloads.candidate import Candidate
 
+from minimeta.backend import to_device
 from minimeta.data.sinusoid import SinusoidSampler
 from minimeta.learners.optimization_based.maml import MAML
 
@@ -35,17 +36,16 @@ class Sinusoid:
         forward = 2 * sum(a * b for a, b in pairwise(SIZES))
         return TASKS * forward * meta_gradient.passes(self.inner, SHOT, QUERIES)
 
-    def minimeta(self) -> Candidate:
-        learner, params = self.learner, self.learner.init(np.random.default_rng(1))
-        episode = SinusoidSampler(SHOT, QUERIES).batch(first=0, tasks=TASKS)
+    def minimeta(self, device: str = "numpy") -> Candidate:
+        learner, params = self.learner, to_device(self.learner.init(np.random.default_rng(1)), device)
+        episode = to_device(SinusoidSampler(SHOT, QUERIES).batch(first=0, tasks=TASKS), device)
         return Candidate(lambda: learner.meta_grad(params, episode).grads)
 
     def torch(self) -> dict[str, Candidate]:
-        import torch
         from torch.nn.functional import mse_loss
 
         episode = SinusoidSampler(SHOT, QUERIES).batch(first=0, tasks=TASKS)
-        data = [torch.from_numpy(array) for array in episode[:4]]
+        data = list(map(layout.tensor, episode[:4]))
         params = layout.to_torch(self.learner.init(np.random.default_rng(1)))
         parts = (mse_loss, self.inner, params, data)
         return {
