@@ -104,20 +104,20 @@ def _agree(row: str, candidates: dict[str, Candidate], tolerance: float) -> None
         arrays = backend.asnumpy(candidate.arrays(candidate.run()))
         ours = ours or arrays
         for i, (a, b) in enumerate(zip(ours, arrays, strict=True)):
-            error = _error(a, b)
+            error = difference(a, b)
             if not error <= tolerance:
                 shapes = f"{a.shape} and {b.shape}, {a.dtype}"
                 raise SystemExit(f"{row}: {name} and minimeta disagree by {error:.1e} in result {i} ({shapes})")
 
 
-def _error(a: np.ndarray, b: np.ndarray) -> float:
+def difference(a: np.ndarray, b: np.ndarray) -> float:
     """Relative to a; 0 between zeros, as the gradient of a dead unit is."""
     if a.shape != b.shape:
         return math.inf
-    size, difference = float(np.linalg.norm(a)), float(np.linalg.norm(a - b))
+    size, distance = float(np.linalg.norm(a)), float(np.linalg.norm(a - b))
     if size == 0:
-        return math.inf if difference else 0.0
-    return difference / size
+        return math.inf if distance else 0.0
+    return distance / size
 
 
 def _pace(candidates: dict[str, Candidate], clock: timing.Clock) -> tuple[dict[str, int], dict[str, float]]:

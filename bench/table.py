@@ -18,13 +18,40 @@ def line(figures: dict[str, Any]) -> str:
     seconds, peer = figures["seconds"], figures["fastest_peer"]
     beside = ("", "", "", "")
     if peer is not None:
-        verdict = "ok" if figures["ratio"] >= figures["reach"] else "below"
+        verdict = _verdict(figures["ratio"], figures["reach"])
         beside = (_time(seconds[peer]), peer, f"{figures['ratio']:.2f}", verdict)
     peer_time, peer_name, ratio, verdict = beside
     return _COLUMNS.format(
         figures["row"], figures["title"], _time(seconds[figures["ours"]]), peer_time, peer_name, ratio,
         f"{figures['reach']:g}", verdict, _rate(figures), f"{figures['share_of_limit']:.0%}",
     )  # fmt: skip
+
+
+_GPU_COLUMNS = "{:5}{:44}{:>12} {:6}{:>22}{:>22}{:>22}{:>16}{:>8}  {}"
+
+GPU_HEADER = _GPU_COLUMNS.format(
+    "row", "", "ours ms", "", "eager ms (ratio)", "vmap ms (ratio)", "graph ms (ratio)", "effective", "limit", "goals"
+).rstrip()
+
+
+def gpu_line(figures: dict[str, Any]) -> str:
+    """One row of the GPU bench: ours at its best, the fastest of each kind of peer, goals, and who was left out."""
+    ours, ratios = figures["seconds"][figures["ours"]], figures["ratios"]
+    peers = {kind: f"{milliseconds(ratio * ours['median'])} ({ratio:.2f})" for kind, ratio in ratios.items()}
+    goals = (f"{kind} {goal:g}x {_verdict(ratios.get(kind), goal)}" for kind, goal in figures["goals"].items())
+    line = _GPU_COLUMNS.format(
+        figures["row"], figures["title"], _time(ours), "graph" if figures["ours"].endswith("graph") else "",
+        *(peers.get(kind, "") for kind in ("eager", "vmap", "graph")),
+        _rate(figures), f"{figures['share_of_limit']:.0%}", ", ".join(goals),
+    ).rstrip()  # fmt: skip
+    reasons: dict[str, list[str]] = {}
+    for name, reason in figures["left_out"].items():
+        reasons.setdefault(reason, []).append(name)
+    return line + "".join(f"\n     left out: {'; '.join(names)}: {reason[:100]}" for reason, names in reasons.items())
+
+
+def _verdict(ratio: float | None, goal: float) -> str:
+    return "not measured" if ratio is None else "ok" if ratio >= goal else "below"
 
 
 def _time(seconds: dict[str, float]) -> str:

@@ -61,7 +61,7 @@ def test_kernels_and_learners_share_a_table(two_rows):
 def test_results_disagree_but_for_zeros():
     code = (
         "import numpy as np, race; a = np.ones(4); z = 0 * a; "
-        "print(*(race._error(*pair) for pair in ((a, a), (a, 2 * a), (z, z), (z, a), (a, a[:2]), (a, a * np.nan))))"
+        "print(*(race.difference(*pair) for pair in ((a, a), (a, 2 * a), (z, z), (z, a), (a, a[:2]), (a, a * np.nan))))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=BENCH, timeout=120)
     assert done.stdout.split() == ["0.0", "1.0", "0.0", "inf", "inf", "nan"], done.stderr
