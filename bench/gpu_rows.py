@@ -79,7 +79,7 @@ def _attention(name: str, order: int, **goals: float) -> Case:
 def _memory(name: str, title: str, order: int) -> Case:
     """Which row is least used hangs on rounding: they agree tightly in float64, loosely as timed."""
     tiny, exact = Lrua(order, steps=2, batch=2), Lrua(order, steps=20, dtype="float64")
-    return _new(name, f"LRUA sequence, 16 x 50 steps, {title}", Lrua(order), tiny, 0.05, exact, eager=50)
+    return _new(name, f"LRUA sequence, 16 x 50 steps, {title}", Lrua(order), tiny, 0.1, exact, eager=50)
 
 
 def _convolutions(letters: str) -> list[Case]:
