@@ -113,7 +113,7 @@ def test_the_variable_is_asked_after_use(kernels: list[str], monkeypatch: pytest
 
 
 def test_unknown_backends(kernels: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="use: unknown backend 'tpu'; choose one of numba, cuda, numba_cuda, shim, ref"):
+    with pytest.raises(ValueError, match="use: unknown backend 'tpu'; choose one of numba, cuda, "):
         minimeta_kernels.use("tpu")
     with pytest.raises(ValueError, match="unknown backend 'tpu'"):
         minimeta_kernels.register("twice", "tpu")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -23,10 +23,10 @@ pytestmark = pytest.mark.skipif(not all((ROOT / part).exists() for part in PARTS
 
 
 def blocks() -> list[tuple[Path | None, str]]:
-    """Every Python block with the file its first line names."""
+    """Every block of code with the file its first line names."""
     found = []
-    for code in re.findall(r"^```python\n(.*?)^```$", README.read_text(), re.DOTALL | re.MULTILINE):
-        place = re.match(r"# (\S+\.py)\n", code)
+    for code in re.findall(r"^```(?:python|cpp)\n(.*?)^```$", README.read_text(), re.DOTALL | re.MULTILINE):
+        place = re.match(r"(?:#|//) (\S+\.(?:py|cu))\n", code)
         found.append((Path(place[1]), code[place.end() :]) if place else (None, code))
     return found
 
@@ -65,12 +65,30 @@ def test_the_first_block_runs(tmp_path: Path) -> None:
 def test_the_example_passes_its_own_tests(checkout: Path) -> None:
     assert "8 passed" in python(checkout, "-m", "pytest", "-q", "tests/kernels/test_kernels_chebyshev.py")
     code = "import minimeta_kernels; print(minimeta_kernels.table()['chebyshev'])"
-    expected = ["numba", "reference"] if importlib.util.find_spec("numba") else ["reference"]
-    assert python(checkout, "-c", code) == f"{expected}\n"
+    installed = {"numba": find_spec("numba"), "cuda": find_spec("cupy"), "shim": shutil.which("g++"), "reference": True}
+    assert python(checkout, "-c", code) == f"{[backend for backend, there in installed.items() if there]}\n"
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed")
+def test_the_example_without_a_barrier_fails(checkout: Path) -> None:
+    source = checkout / "kernels/minimeta_kernels/cuda/chebyshev.cu"
+    text = source.read_text()
+    code = (
+        "import numpy as np, minimeta_kernels\n"
+        "minimeta_kernels.use('shim')\n"
+        "minimeta_kernels.call('chebyshev', np.ones((1, 3, 2)), np.ones((1, 4, 2)))\n"
+    )
+    python(checkout, "-c", code)
+    for kept in (0, 1):
+        before, first, between, second, after = re.split(r"(        __syncthreads\(\);\n)", text)
+        source.write_text(before + first * kept + between + second * (1 - kept) + after)
+        with pytest.raises(AssertionError, match=r"shared memory (read|written) (before|while)"):
+            python(checkout, "-c", code.replace("2)", "40)"))
+    source.write_text(text)
 
 
 def test_the_example_is_measured(checkout: Path) -> None:
-    if not all(map(importlib.util.find_spec, ("numba", "threadpoolctl"))):
+    if not all(map(find_spec, ("numba", "threadpoolctl"))):
         pytest.skip("the benchmarks need the extra 'train'")
     python(checkout, "bench/run.py", "kernels", "--only", "K9", "--quick", "--peer", "none", "--json", "results.json")
     [row] = json.loads((checkout / "results.json").read_text())["rows"]

@@ -1,23 +1,23 @@
 // Attention and its gradient where an episode's keys fit in shared memory. Equations: reference/attention.py
 //
-// UNIT makes it cosine attention: rows are taken at unit length, and their gradients go back through that.
+// With `unit` it is cosine attention: rows are taken at unit length, and their gradients go back through that.
 #include "device.cuh"
 
 constexpr int TILE = 16;  // queries at a time
 
 // A row for each warp in turn, at unit length or as it is, into lines of shared memory; its length beside it.
-template <class S, bool UNIT, int WARPS>
-__device__ void load_lines(In<S> from, int count, int dims, REAL eps, Shared<S> to, Shared<S> lengths) {
+template <class S, int WARPS>
+__device__ void load_lines(In<S> from, int count, int dims, bool unit, REAL eps, Shared<S> to, Shared<S> lengths) {
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     for (int r = warp; r < count; r += WARPS) {
         In<S> row = from + (int64)r * dims;
         S n = 1;
-        if (UNIT) {
+        if (unit) {
             S squares = 0;
             for (int d = lane; d < dims; d += 32) squares += row[d] * row[d];
             n = root(warp_sum(squares) + S(eps * eps));
         }
-        for (int d = lane; d < dims; d += 32) to[r * (dims + 1) + d] = UNIT ? row[d] / n : row[d];
+        for (int d = lane; d < dims; d += 32) to[r * (dims + 1) + d] = unit ? row[d] / n : row[d];
         if (lane == 0) lengths[r] = n;
     }
 }
@@ -47,10 +47,10 @@ __device__ void attend(Shared<S> x, Shared<S> ys, int rows, int dims, REAL tempe
 }
 
 // x [B, Q, D], y [B, S, D], v [B, S, C] -> out [B, Q, C]; a block for TILE queries.
-template <class S, bool UNIT>
+template <class S>
 __global__ void __launch_bounds__(128)
 attention(TAKES(x), TAKES(y), TAKES(v), GIVES(out), int queries, int rows, int dims, int values, REAL temperature,
-          REAL eps) {
+          bool unit, REAL eps) {
     constexpr int warps = 4;
     SharedMemory shared;
     Shared<S> xs = shared.take<S>(TILE * (dims + 1)), ys = shared.take<S>(rows * (dims + 1));
@@ -60,8 +60,8 @@ attention(TAKES(x), TAKES(y), TAKES(v), GIVES(out), int queries, int rows, int d
     const int count = min(TILE, queries - first);
     const int64 batch = blockIdx.y;
     In<S> own_v = TAKEN(v) + batch * rows * values;
-    load_lines<S, UNIT, warps>(TAKEN(x) + (batch * queries + first) * dims, count, dims, eps, xs, x_lengths);
-    load_lines<S, UNIT, warps>(TAKEN(y) + batch * rows * dims, rows, dims, eps, ys, y_lengths);
+    load_lines<S, warps>(TAKEN(x) + (batch * queries + first) * dims, count, dims, unit, eps, xs, x_lengths);
+    load_lines<S, warps>(TAKEN(y) + batch * rows * dims, rows, dims, unit, eps, ys, y_lengths);
     for (int i = threadIdx.x; i < rows * values; i += 32 * warps) vs[i] = own_v[i];
     __syncthreads();
     Out<S> to = GIVEN(out) + (batch * queries + first) * values;
@@ -76,22 +76,22 @@ attention(TAKES(x), TAKES(y), TAKES(v), GIVES(out), int queries, int rows, int d
 }
 
 // One warp: the gradient `pulled` of a row to where it goes, through its being made of unit length.
-template <class S, bool UNIT>
-__device__ void give_line(Shared<S> pulled, Shared<S> line, S length, int dims, Out<S> to) {
+template <class S>
+__device__ void give_line(Shared<S> pulled, Shared<S> line, S length, int dims, bool unit, Out<S> to) {
     int lane = threadIdx.x % 32;
     S along = 0;
-    if (UNIT) {
+    if (unit) {
         for (int d = lane; d < dims; d += 32) along += S(line[d]) * S(pulled[d]);
         along = warp_sum(along);
     }
-    for (int d = lane; d < dims; d += 32) to.write(d, UNIT ? (S(pulled[d]) - S(line[d]) * along) / length : S(pulled[d]));
+    for (int d = lane; d < dims; d += 32) to.write(d, unit ? (S(pulled[d]) - S(line[d]) * along) / length : S(pulled[d]));
 }
 
 // The gradients by x, y and v for the cotangent g [B, Q, C]; a block an episode, so that each sum has one owner.
-template <class S, bool UNIT>
+template <class S>
 __global__ void __launch_bounds__(256)
 attention_vjp(TAKES(g), TAKES(x), TAKES(y), TAKES(v), GIVES(to_x), GIVES(to_y), GIVES(to_v), int queries, int rows,
-              int dims, int values, REAL temperature, REAL eps) {
+              int dims, int values, REAL temperature, bool unit, REAL eps) {
     constexpr int warps = 8, threads = 32 * warps;
     const int line = dims + 1;
     SharedMemory shared;
@@ -105,12 +105,12 @@ attention_vjp(TAKES(g), TAKES(x), TAKES(y), TAKES(v), GIVES(to_x), GIVES(to_y), 
     const int64 batch = blockIdx.x;
     In<S> own_x = TAKEN(x) + batch * queries * dims, own_g = TAKEN(g) + batch * queries * values;
     In<S> own_v = TAKEN(v) + batch * rows * values;
-    load_lines<S, UNIT, warps>(TAKEN(y) + batch * rows * dims, rows, dims, eps, ys, y_lengths);
+    load_lines<S, warps>(TAKEN(y) + batch * rows * dims, rows, dims, unit, eps, ys, y_lengths);
     for (int i = threadIdx.x; i < rows * values; i += threads) vs[i] = own_v[i], to_vs[i] = S(0);
     for (int i = threadIdx.x; i < rows * dims; i += threads) to_ys[i / dims * line + i % dims] = S(0);
     for (int first = 0; first < queries; first += TILE) {
         const int count = min(TILE, queries - first);
-        load_lines<S, UNIT, warps>(own_x + (int64)first * dims, count, dims, eps, xs, x_lengths);
+        load_lines<S, warps>(own_x + (int64)first * dims, count, dims, unit, eps, xs, x_lengths);
         for (int i = threadIdx.x; i < count * values; i += threads) gs[i] = own_g[(int64)first * values + i];
         __syncthreads();
         for (int q = warp; q < count; q += warps) {
@@ -132,7 +132,8 @@ attention_vjp(TAKES(g), TAKES(x), TAKES(y), TAKES(v), GIVES(to_x), GIVES(to_y), 
                 sum[d] = t;
             }
             __syncwarp();
-            give_line<S, UNIT>(sum, xs + q * line, x_lengths[q], dims, GIVEN(to_x) + (batch * queries + first + q) * dims);
+            Out<S> to = GIVEN(to_x) + (batch * queries + first + q) * dims;
+            give_line<S>(sum, xs + q * line, x_lengths[q], dims, unit, to);
             __syncwarp();
         }
         __syncthreads();
@@ -150,7 +151,9 @@ attention_vjp(TAKES(g), TAKES(x), TAKES(y), TAKES(v), GIVES(to_x), GIVES(to_y), 
         __syncthreads();
     }
     if (queries == 0) __syncthreads();
-    for (int s = warp; s < rows; s += warps)
-        give_line<S, UNIT>(to_ys + s * line, ys + s * line, y_lengths[s], dims, GIVEN(to_y) + (batch * rows + s) * dims);
+    for (int s = warp; s < rows; s += warps) {
+        Out<S> to = GIVEN(to_y) + (batch * rows + s) * dims;
+        give_line<S>(to_ys + s * line, ys + s * line, y_lengths[s], dims, unit, to);
+    }
     for (int i = threadIdx.x; i < rows * values; i += threads) GIVEN(to_v).write(batch * rows * values + i, to_vs[i]);
 }

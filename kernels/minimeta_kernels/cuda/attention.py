@@ -11,28 +11,27 @@ from minimeta_kernels.cuda.entries import differentiable
 from minimeta_kernels.cuda.source import Source, shape, shared_limit
 
 _TILE, _WARPS = 16, 8
-_forward = "attention<{{S}}, {unit}>".format
-_backward = "attention_vjp<{{S}}, {unit}>".format
-_SOURCE = Source("attention", [make(unit=unit) for make in (_forward, _backward) for unit in ("false", "true")])
+_SOURCE = Source("attention", ["attention<{S}>", "attention_vjp<{S}>"])
 
 
-def attention(x: Any, y: Any, v: Any, temperature: float = 1.0, eps: float = 0.0, unit: str = "false") -> Any:
+def attention(x: Any, y: Any, v: Any, temperature: float = 1.0, eps: float = 0.0, unit: bool = False) -> Any:
     """softmax(temperature x y^T) v, (B, Q, D), (B, S, D), (B, S, C) -> (B, Q, C)."""
     (batch, queries, dims), (_, rows, values) = shape(x), shape(v)
     return _SOURCE.run(
-        _forward(unit=unit), (-(-queries // _TILE), batch), 128, [x, y, v], [(batch, queries, values)],
-        [*map(np.int32, (queries, rows, dims, values)), float(temperature), float(eps)], _held(dims, rows, values),
+        "attention<{S}>", (-(-queries // _TILE), batch), 128, [x, y, v], [(batch, queries, values)],
+        [*map(np.int32, (queries, rows, dims, values)), float(temperature), np.bool_(unit), float(eps)],
+        _held(dims, rows, values),
     )[0]  # fmt: skip
 
 
 def attention_vjp(
-    g: Any, x: Any, y: Any, v: Any, temperature: float = 1.0, eps: float = 0.0, unit: str = "false"
+    g: Any, x: Any, y: Any, v: Any, temperature: float = 1.0, eps: float = 0.0, unit: bool = False
 ) -> tuple[Any, Any, Any]:
     """Gradients of `attention` for x, y and v."""
     (batch, queries, dims), (_, rows, values) = shape(x), shape(v)
     to_x, to_y, to_v = _SOURCE.run(
-        _backward(unit=unit), (batch,), 32 * _WARPS, [g, x, y, v], [shape(x), shape(y), shape(v)],
-        [*map(np.int32, (queries, rows, dims, values)), float(temperature), float(eps)],
+        "attention_vjp<{S}>", (batch,), 32 * _WARPS, [g, x, y, v], [shape(x), shape(y), shape(v)],
+        [*map(np.int32, (queries, rows, dims, values)), float(temperature), np.bool_(unit), float(eps)],
         _held_by_vjp(dims, rows, values),
     )  # fmt: skip
     return to_x, to_y, to_v
@@ -58,7 +57,7 @@ def _refuses(*arrays: Any, **options: Any) -> str | None:
 
 
 def _cosine(function: Any, *arrays: Any, temperature: float = 1.0, eps: float = 1e-8) -> Any:
-    return function(*arrays, temperature=temperature, eps=eps, unit="true")
+    return function(*arrays, temperature=temperature, eps=eps, unit=True)
 
 
 differentiable("attention", attention, attention_vjp, _refuses)

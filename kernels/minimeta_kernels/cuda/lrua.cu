@@ -159,7 +159,7 @@ __device__ void store_least(const Memory<S>& m, int64* to) {
 }
 
 template <class S>
-__global__ void __launch_bounds__(1024)
+__global__ void __launch_bounds__(1024, 1)
 lrua(TAKES(memory), TAKES(weights), TAKES(usage), TAKES(keys), TAKES(adds), TAKES(gates), GIVES(reads), GIVES(memory_out),
      GIVES(weights_out), GIVES(usage_out), GIVES(memories), GIVES(all_weights), int64* __restrict__ least_used, int steps,
      int rows, int width, int heads, REAL decay, bool shared_rows, REAL eps) {
@@ -200,7 +200,7 @@ lrua(TAKES(memory), TAKES(weights), TAKES(usage), TAKES(keys), TAKES(adds), TAKE
 }
 
 template <class S>
-__global__ void __launch_bounds__(1024)
+__global__ void __launch_bounds__(1024, 1)
 lrua_write(TAKES(memory), TAKES(weights), TAKES(usage), TAKES(adds), TAKES(gates), GIVES(memory_out), GIVES(write_weights),
            int64* __restrict__ least_used, int rows, int width, int heads, bool shared_rows) {
     SharedMemory shared;
@@ -223,7 +223,7 @@ lrua_write(TAKES(memory), TAKES(weights), TAKES(usage), TAKES(adds), TAKES(gates
 }
 
 template <class S>
-__global__ void __launch_bounds__(1024)
+__global__ void __launch_bounds__(1024, 1)
 lrua_read(TAKES(memory), TAKES(keys), GIVES(reads), GIVES(weights), int rows, int width, int heads, REAL eps) {
     SharedMemory shared;
     Memory<S> m(shared, rows, width, heads);
@@ -335,7 +335,7 @@ __device__ void load_least(const int64* from, Memory<S>& m) {
 }
 
 template <class S>
-__global__ void __launch_bounds__(1024)
+__global__ void __launch_bounds__(1024, 1)
 lrua_vjp(TAKES(g_reads), TAKES(g_memory), TAKES(g_weights), TAKES(weights), TAKES(keys), TAKES(adds), TAKES(gates),
          TAKES(memories), TAKES(all_weights), const int64* __restrict__ least_used, GIVES(to_memory), GIVES(to_weights),
          GIVES(to_keys), GIVES(to_adds), GIVES(to_gates), int steps, int rows, int width, int heads, bool shared_rows,
@@ -369,7 +369,7 @@ lrua_vjp(TAKES(g_reads), TAKES(g_memory), TAKES(g_weights), TAKES(weights), TAKE
 }
 
 template <class S>
-__global__ void __launch_bounds__(1024)
+__global__ void __launch_bounds__(1024, 1)
 lrua_write_vjp(TAKES(g_memory), TAKES(g_write_weights), TAKES(weights), TAKES(adds), TAKES(gates),
                const int64* __restrict__ least_used, GIVES(to_memory), GIVES(to_weights), GIVES(to_adds), GIVES(to_gates),
                int rows, int width, int heads, bool shared_rows) {
@@ -392,7 +392,7 @@ lrua_write_vjp(TAKES(g_memory), TAKES(g_write_weights), TAKES(weights), TAKES(ad
 }
 
 template <class S>
-__global__ void __launch_bounds__(1024)
+__global__ void __launch_bounds__(1024, 1)
 lrua_read_vjp(TAKES(g_reads), TAKES(g_weights), TAKES(memory), TAKES(keys), GIVES(to_memory), GIVES(to_keys), int rows,
               int width, int heads, REAL eps) {
     SharedMemory shared;

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from minimeta_kernels.cuda.entries import differentiable
-from minimeta_kernels.cuda.source import Source, shape
+from minimeta_kernels.cuda.source import Dual, Source, shape
 
 _DEPTH = 32
-_TILES = {"small": (16, 32, 4, 1), "large": (64, 64, 8, 4)}
+_SMALL, _LARGE = (16, 32, 4, 1), (64, 64, 8, 4)  # tiles: rows and columns, and how many of each a thread makes
 _PAIRS = ("Squared", "Euclidean", "Absolute", "Product")
 _PULLED = (16, 4)
 
@@ -25,7 +25,8 @@ def _listed(sizes: tuple[int, ...]) -> str:
 _SOURCE = Source(
     "pairwise",
     [
-        *(_distances(pair=p, tile=_listed(t)) for p in _PAIRS for t in _TILES.values()),
+        *(_distances(pair=p, tile=_listed(_SMALL)) for p in _PAIRS),
+        *(_distances(pair=p, tile=_listed(_LARGE)).replace("{S}", s) for p in _PAIRS for s in ("float", "Dual<float>")),
         *(_pulls(pair=p, tile=_listed(_PULLED)) for p in ("Squared", "Absolute", "Product")),
         "units<{S}>", "projections<{S}>", "halved<{S}>",
     ],
@@ -35,8 +36,9 @@ _SOURCE = Source(
 def distances(pair: str, x: Any, y: Any) -> Any:
     """x [B, Q, D], y [B, S, D] -> [B, Q, S]."""
     (batch, queries, dims), rows = shape(x), shape(y)[1]
-    tile = _TILES["large" if min(queries, rows) >= 64 and dims >= 64 else "small"]
-    height, width, r, c = tile
+    array = x.value if isinstance(x, Dual) else x
+    large = min(queries, rows, dims) >= 64 and array.dtype == np.float32  # of float64 a thread could not hold as many
+    height, width, r, c = tile = _LARGE if large else _SMALL
     return _SOURCE.run(
         _distances(pair=pair, tile=_listed(tile)), (-(-rows // width), -(-queries // height), batch),
         height // r * width // c, [x, y], [(batch, queries, rows)],

@@ -53,11 +53,11 @@ def shared_limit(x: Any) -> int:
 
 
 class Source:
-    """The file NAME.cu with the templates of its kernels, "distances<{S}, Squared>", for every S unless told."""
+    """The file NAME.cu with the templates of its kernels, "distances<{S}, Squared>", for all `numbers` if with {S}."""
 
     def __init__(self, name: str, templates: Sequence[str], numbers: Sequence[str] = NUMBERS) -> None:
         self.name = name
-        self.instances = tuple(template.replace("{S}", s) for template in templates for s in numbers)
+        self.instances = tuple(dict.fromkeys(t.replace("{S}", s) for t in templates for s in numbers))
 
     def run(
         self, template: str, grid: Size, block: int, inputs: Sequence[Any], shapes: Sequence[Size],
