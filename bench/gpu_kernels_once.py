@@ -76,6 +76,9 @@ def calls() -> Iterator[Call]:
     yield from _norm("norm_relu_pool", _draw(2, 3, 7, 5, 33))
     for shared in (True, False):
         yield from _memory(2, 3, 2, 40, 5, {"shared": shared})
+    images = _draw(2, 3, 7, 5, 33)
+    yield Call("relu_sum_pool", tuple(images), {})
+    yield Call("relu_sum_pool_vjp", (_draw(3, 4, 3, 33), *images), {})
     gates, cell = _draw(19, 4 * 7), _draw(19, 7)
     yield Call("lstm_cell", (gates, cell), {})
     for cotangents in ((cell, -cell), (cell, None), (None, cell)):

@@ -17,7 +17,7 @@ if shutil.which("g++") is None:
     pytest.skip("g++ is not installed", allow_module_level=True)
 
 from minimeta_kernels import cuda
-from minimeta_kernels.cuda import attention, lrua, lstm, norm_relu_pool, pairwise, products, source
+from minimeta_kernels.cuda import attention, lrua, lstm, norm_relu_pool, pairwise, products, relu_sum_pool, source
 from minimeta_kernels.cuda.source import Dual, Source
 
 
@@ -48,6 +48,7 @@ RUNS = {
     "lstm": lambda: shim("lstm_cell", draw(40, 8), draw(40, 2)),
     "norm_relu_pool": lambda: shim("norm_relu_pool", draw(1, 2, 4, 4, 3), draw(1, 3), draw(1, 3)),
     "products": lambda: shim("conv", draw(1, 1, 4, 4, 2), draw(1, 3, 3, 2, 3), stride=(1, 1), pads=((1, 1), (1, 1))),
+    "relu_sum_pool": lambda: shim("relu_sum_pool_vjp", draw(2, 2, 3, 20), *draw(2, 2, 3, 5, 20)),
 }
 BARRIER = "    __syncthreads();\n"
 LOADED = "        load_rows<S, DEPTH, threads>(y, s, rows, blockIdx.x * 32, dims, ys);\n    "
@@ -80,6 +81,8 @@ PLANTED = [
      "__syncthreads at lines"),
     ("norm_relu_pool", PART + BARRIER, PART + "if (threadIdx.x == 5) return S(0);\n" + BARRIER, "threads have ended"),
     ("products", "bool there = k + of_k < terms && first_n + n < columns;", "bool there = true;", "beyond its end"),
+    ("relu_sum_pool", "right = j + 1 < width;", "right = true;", "beyond its end"),
+    ("relu_sum_pool", "lower = i + 1 < height,", "lower = i + 3 < height,", "was not written"),
 ]  # fmt: skip
 
 
@@ -187,4 +190,5 @@ def test_transposed_matrices_are_not_copied(monkeypatch):
 
 def test_every_source_has_a_run():
     assert set(RUNS) == set(cuda.__all__)
-    assert {attention, lrua, lstm, norm_relu_pool, pairwise, products} == {getattr(cuda, name) for name in RUNS}
+    sources = {attention, lrua, lstm, norm_relu_pool, pairwise, products, relu_sum_pool}
+    assert sources == {getattr(cuda, name) for name in RUNS}
