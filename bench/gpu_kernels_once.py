@@ -79,6 +79,9 @@ def calls() -> Iterator[Call]:
     images = _draw(2, 3, 7, 5, 33)
     yield Call("relu_sum_pool", tuple(images), {})
     yield Call("relu_sum_pool_vjp", (_draw(3, 4, 3, 33), *images), {})
+    sequences = _draw(3, 67, 2), _draw(2, 20), _draw(5, 20), _draw(20)
+    yield Call("lstm_last", sequences, {})
+    yield Call("lstm_last_vjp", (_draw(67, 5), *sequences), {})
     gates, cell = _draw(19, 4 * 7), _draw(19, 7)
     yield Call("lstm_cell", (gates, cell), {})
     for cotangents in ((cell, -cell), (cell, None), (None, cell)):

@@ -17,7 +17,17 @@ if shutil.which("g++") is None:
     pytest.skip("g++ is not installed", allow_module_level=True)
 
 from minimeta_kernels import cuda
-from minimeta_kernels.cuda import attention, lrua, lstm, norm_relu_pool, pairwise, products, relu_sum_pool, source
+from minimeta_kernels.cuda import (
+    attention,
+    lrua,
+    lstm,
+    lstm_last,
+    norm_relu_pool,
+    pairwise,
+    products,
+    relu_sum_pool,
+    source,
+)
 from minimeta_kernels.cuda.source import Dual, Source
 
 
@@ -49,6 +59,7 @@ RUNS = {
     "norm_relu_pool": lambda: shim("norm_relu_pool", draw(1, 2, 4, 4, 3), draw(1, 3), draw(1, 3)),
     "products": lambda: shim("conv", draw(1, 1, 4, 4, 2), draw(1, 3, 3, 2, 3), stride=(1, 1), pads=((1, 1), (1, 1))),
     "relu_sum_pool": lambda: shim("relu_sum_pool_vjp", draw(2, 2, 3, 20), *draw(2, 2, 3, 5, 20)),
+    "lstm_last": lambda: shim("lstm_last_vjp", draw(40, 5), draw(3, 40, 2), draw(2, 20), draw(5, 20), draw(20)),
 }
 BARRIER = "    __syncthreads();\n"
 LOADED = "        load_rows<S, DEPTH, threads>(y, s, rows, blockIdx.x * 32, dims, ys);\n    "
@@ -56,6 +67,8 @@ PULLED = "    }\n#pragma unroll\n    for (int r = 0; r < R; r++)\n        if (fi
 INSIDE = "if (first + mine + r < queries && d < dims) to_x"
 CHOSEN = "        choose(m);\n    "
 PART = "    parts[threadIdx.x] = part;\n"
+STEPPED = "s.step(t, t + 1);\n        "
+RETURN = "        if (first + s.lane >= count) return;\n"
 #: Source, what to replace in it and by what, and what the shim says then.
 PLANTED = [
     ("pairwise", LOADED + BARRIER, LOADED, "shared memory read"),
@@ -83,6 +96,11 @@ PLANTED = [
     ("products", "bool there = k + of_k < terms && first_n + n < columns;", "bool there = true;", "beyond its end"),
     ("relu_sum_pool", "right = j + 1 < width;", "right = true;", "beyond its end"),
     ("relu_sum_pool", "lower = i + 1 < height,", "lower = i + 3 < height,", "was not written"),
+    ("lstm_last", STEPPED + BARRIER, STEPPED, "shared memory read"),
+    ("lstm_last", "(int64)gridDim.x * LANES) {", "(int64)gridDim.x * LANES) {\n" + RETURN, "threads have ended"),
+    ("lstm_last", "else if (first + s.lane < count)", "else", "beyond its end"),
+    ("lstm_last", "    for (int slot = warp; slot < slots; slot", "    for (int slot = warp; slot < slots - 1; slot",
+     "read before it is written"),
 ]  # fmt: skip
 
 
@@ -178,6 +196,13 @@ def test_what_does_not_fit_into_a_block_is_left_to_others():
         assert "needs a head" in minimeta_kernels.explain("lrua_read", draw(1, 5, 2), draw(1, 0, 2))
 
 
+def test_blocks_of_lstm_last_that_have_several_groups_of_sequences(monkeypatch):
+    arrays = draw(150, 5), draw(3, 150, 2), draw(2, 20), draw(5, 20), draw(20)
+    expected = shim("lstm_last_vjp", *arrays)
+    monkeypatch.setattr(lstm_last, "_LARGEST_GRID", 2)
+    close(shim("lstm_last_vjp", *arrays), expected, 1e-13)
+
+
 def test_transposed_matrices_are_not_copied(monkeypatch):
     given = []
     run = Source.run
@@ -190,5 +215,5 @@ def test_transposed_matrices_are_not_copied(monkeypatch):
 
 def test_every_source_has_a_run():
     assert set(RUNS) == set(cuda.__all__)
-    sources = {attention, lrua, lstm, norm_relu_pool, pairwise, products, relu_sum_pool}
+    sources = {attention, lrua, lstm, lstm_last, norm_relu_pool, pairwise, products, relu_sum_pool}
     assert sources == {getattr(cuda, name) for name in RUNS}

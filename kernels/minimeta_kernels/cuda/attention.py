@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from minimeta_kernels.cuda.entries import differentiable
-from minimeta_kernels.cuda.source import Source, shape, shared_limit
+from minimeta_kernels.cuda.entries import differentiable, too_large
+from minimeta_kernels.cuda.source import Source, shape
 
 _TILE, _WARPS = 16, 8
 _SOURCE = Source("attention", ["attention<{S}>", "attention_vjp<{S}>"])
@@ -52,8 +52,7 @@ def _refuses(*arrays: Any, **options: Any) -> str | None:
     x, y, v = arrays[-3:]
     held = (_held_by_vjp if len(arrays) > 3 else _held)(x.shape[2], y.shape[1], v.shape[2])
     dual = isinstance(arrays[0], tuple)
-    size, limit = held * x.dtype.itemsize * (1 + dual), shared_limit(x)
-    return f"needs {size} bytes of shared memory, of {limit} that a block can have" if size > limit else None
+    return too_large(held * (1 + dual), x)
 
 
 def _cosine(function: Any, *arrays: Any, temperature: float = 1.0, eps: float = 1e-8) -> Any:

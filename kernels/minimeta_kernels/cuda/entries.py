@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from minimeta_kernels.cuda.source import Dual
+from minimeta_kernels.cuda.source import Dual, shared_limit
 from minimeta_kernels.reference.modules import array_module
 from minimeta_kernels.registry import register
 
@@ -62,6 +62,12 @@ def refuses(module: str, arrays: Any) -> str | None:
         if a.dtype.char not in "fd" and a.dtype != np.int64:
             return f"takes float32 and float64, got {a.dtype}"
     return None
+
+
+def too_large(held: int, array: Any) -> str | None:
+    """Why a block cannot have so many numbers like the array's in shared memory."""
+    size, limit = held * array.dtype.itemsize, shared_limit(array)
+    return f"needs {size} bytes of shared memory, of {limit} that a block can have" if size > limit else None
 
 
 def _contiguous(arrays: Any) -> Any:

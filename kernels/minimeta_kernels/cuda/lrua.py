@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minimeta_kernels.cuda.entries import enter
-from minimeta_kernels.cuda.source import Source, shape, shared_limit
+from minimeta_kernels.cuda.entries import enter, too_large
+from minimeta_kernels.cuda.source import Source, shape
 from minimeta_kernels.reference.lrua import LRUA
 
 _LARGEST_BLOCK = 1024
@@ -123,12 +123,11 @@ def _run(
 
 def _refuses(name: str, *arrays: Any, **options: Any) -> str | None:
     sizes, array = _sizes(name, arrays), arrays[_PLACES[name][2]]
-    size, limit = sizes.held(name) * array.dtype.itemsize, shared_limit(array)
     if sizes.heads == 0:
         return "needs a head"
     if sizes.rows > _LARGEST_BLOCK:
         return f"has a thread for each row, at most {_LARGEST_BLOCK}, got {sizes.rows}"
-    return f"needs {size} bytes of shared memory, of {limit} that a block can have" if size > limit else None
+    return too_large(sizes.held(name), array)
 
 
 for _name in _PLACES:

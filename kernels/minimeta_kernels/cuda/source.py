@@ -11,6 +11,7 @@ import ctypes
 import functools
 import hashlib
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -92,12 +93,23 @@ class Source:
 
     @functools.cached_property
     def _text(self) -> str:
-        header = (FOLDER / "device.cuh").read_text()
-        return (FOLDER / f"{self.name}.cu").read_text().replace('#include "device.cuh"\n', header, 1)
+        return _inlined(f"{self.name}.cu", set())
 
     def text(self) -> str:
         """The source with what it includes, one text."""
         return self._text
+
+
+def _inlined(name: str, known: set[str]) -> str:
+    """The file with its headers, *.cuh, in the places where they are included first."""
+
+    def header(found: re.Match[str]) -> str:
+        if found[1] in known:
+            return ""
+        known.add(found[1])
+        return _inlined(found[1], known)
+
+    return re.sub(r'#include "(\w+\.cuh)"\n', header, (FOLDER / name).read_text())
 
 
 def _run_on_gpu(
