@@ -76,6 +76,7 @@ def calls() -> Iterator[Call]:
     yield from _norm("norm_relu_pool", _draw(2, 3, 7, 5, 33))
     for shared in (True, False):
         yield from _memory(2, 3, 2, 40, 5, {"shared": shared})
+        yield from _controlled(2, 3, 2, 40, 5, 7, {"shared": shared})
     images = _draw(2, 3, 7, 5, 33)
     yield Call("relu_sum_pool", tuple(images), {})
     yield Call("relu_sum_pool_vjp", (_draw(3, 4, 3, 33), *images), {})
@@ -133,6 +134,21 @@ def _memory(batch: int, steps: int, heads: int, rows: int, width: int, options: 
     yield Call("lrua_write_vjp", (*_like(memory, weights), weights, *write, found.least_used[:, 0]), options)
     yield Call("lrua_read", (memory, keys[:, 0]), {})
     yield Call("lrua_read_vjp", (*_like(keys[:, 0], weights), memory, keys[:, 0]), {})
+
+
+def _controlled(
+    batch: int, steps: int, heads: int, rows: int, width: int, units: int, options: dict[str, Any]
+) -> Iterator[Call]:
+    (_, (memory, weights, usage, keys, *_), _), *_ = _memory(batch, 1, heads, rows, width, options)
+    size = heads * width
+    for emits in (2 * size + heads, size + heads):
+        linear = _draw(size + units, 4 * units) / 4, _draw(units, emits), _draw(emits)
+        state = *_draw(2, batch, units), keys[:, 0], memory, weights, usage
+        arrays = *state, _draw(batch, steps, 4 * units), *linear
+        yield Call("lrua_lstm", arrays, options)
+        found = reference("lrua_lstm", *arrays, **options)
+        for cotangents in (_like(*found[:7]), (*_like(*found[:2]), None, None, None, None, None)):
+            yield Call("lrua_lstm_vjp", (*cotangents, *linear[:2], *found[8:]), options)
 
 
 if __name__ == "__main__":

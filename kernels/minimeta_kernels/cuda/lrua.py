@@ -15,10 +15,11 @@ from minimeta_kernels.cuda.entries import enter, too_large
 from minimeta_kernels.cuda.source import Source, shape
 from minimeta_kernels.reference.lrua import LRUA
 
-_LARGEST_BLOCK = 1024
+#: Of a block's threads.
+LARGEST_BLOCK = 1024
 
 
-class _Sizes(NamedTuple):
+class Sizes(NamedTuple):
     rows: int
     width: int
     heads: int
@@ -31,6 +32,14 @@ class _Sizes(NamedTuple):
 
     def scalars(self) -> list[Any]:
         return list(map(np.int32, self))
+
+    def refused(self, held: int, array: Any) -> str | None:
+        """Why a block cannot have the memory, or not so many numbers like the array's."""
+        if self.heads == 0:
+            return "needs a head"
+        if self.rows > LARGEST_BLOCK:
+            return f"has a thread for each row, at most {LARGEST_BLOCK}, got {self.rows}"
+        return too_large(held, array)
 
 
 def lrua(
@@ -108,26 +117,22 @@ _PLACES = {
 _SOURCE = Source("lrua", [f"{name}<{{S}}>" for name in _PLACES])
 
 
-def _sizes(name: str, arrays: Any) -> _Sizes:
+def _sizes(name: str, arrays: Any) -> Sizes:
     rows, axis, vectors = _PLACES[name]
     heads, width = shape(arrays[vectors])[-2:]
-    return _Sizes(shape(arrays[rows])[axis], width, heads)
+    return Sizes(shape(arrays[rows])[axis], width, heads)
 
 
 def _run(
-    name: str, sizes: _Sizes, inputs: list[Any], shapes: list[Any], scalars: list[Any], **indices: Any
+    name: str, sizes: Sizes, inputs: list[Any], shapes: list[Any], scalars: list[Any], **indices: Any
 ) -> list[Any]:
     batch, threads = shapes[0][0], -(-max(sizes.rows, 32) // 32) * 32
     return _SOURCE.run(f"{name}<{{S}}>", (batch,), threads, inputs, shapes, scalars, sizes.held(name), **indices)
 
 
 def _refuses(name: str, *arrays: Any, **options: Any) -> str | None:
-    sizes, array = _sizes(name, arrays), arrays[_PLACES[name][2]]
-    if sizes.heads == 0:
-        return "needs a head"
-    if sizes.rows > _LARGEST_BLOCK:
-        return f"has a thread for each row, at most {_LARGEST_BLOCK}, got {sizes.rows}"
-    return too_large(sizes.held(name), array)
+    sizes = _sizes(name, arrays)
+    return sizes.refused(sizes.held(name), arrays[_PLACES[name][2]])
 
 
 for _name in _PLACES:

@@ -28,6 +28,7 @@ struct Activations {
     __device__ Gates<S> pull(S g, S c, S& to_c) const {
         S q = hyperbolic_tangent(next(c)), one = 1, pulled = to_c + g * o * (one - q * q);
         to_c = pulled * f;
-        return {pulled * u * i * (one - i), pulled * c * f * (one - f), g * q * o * (one - o), pulled * i * (one - u * u)};
+        return {pulled * u * i * (one - i), pulled * c * f * (one - f), g * q * o * (one - o),
+                pulled * i * (one - u * u)};
     }
 };

@@ -1,8 +1,8 @@
 // An LSTM read to its end, many short sequences at once. Equations: reference/lstm_last.py
 //
-// A block has 32 sequences, one for each lane of its warps; its warps share the units among them. What a step multiplies
-// are rows of numbers, a sequence's each: D of x, H of h, and ones, the bias being their weight. Rows are a number more
-// than 32 apart, so that threads at the same place in different rows meet in different banks.
+// A block has 32 sequences, one for each lane of its warps, which share the units among them. What a step multiplies
+// are rows of 32 numbers: D of x, H of h, and one of ones, whose weights are the bias. Rows are 33 numbers apart, so
+// that threads at the same place in different rows meet in different banks.
 #include "lstm.cuh"
 
 constexpr int LANES = 32, WARPS = 4, LINE = LANES + 1;
@@ -73,7 +73,7 @@ __device__ void load_rows(In<S> from, int64 first, int64 count, int width, Share
 }
 
 template <class S>
-__global__ void __launch_bounds__(LANES * WARPS)
+__global__ void __launch_bounds__(LANES * WARPS, 4)
 lstm_last(TAKES(x), TAKES(w), TAKES(u), TAKES(b), GIVES(h), int64 count, int steps, int inputs, int units) {
     SharedMemory shared;
     Steps<S> s(shared, 2, inputs, units);
@@ -92,7 +92,7 @@ lstm_last(TAKES(x), TAKES(w), TAKES(u), TAKES(b), GIVES(h), int64 count, int ste
 
 // A block has 32 sequences after another; sums [blocks, D + H + 1, 4 H] are its share of the gradients by w, u and b.
 template <class S>
-__global__ void __launch_bounds__(LANES * WARPS)
+__global__ void __launch_bounds__(LANES * WARPS, 4)
 lstm_last_vjp(TAKES(g), TAKES(x), TAKES(w), TAKES(u), TAKES(b), GIVES(to_x), GIVES(sums), int64 count, int steps,
               int inputs, int units) {
     SharedMemory shared;
@@ -140,6 +140,8 @@ lstm_last_vjp(TAKES(g), TAKES(x), TAKES(w), TAKES(u), TAKES(b), GIVES(to_x), GIV
             __syncthreads();
         }
     }
-    for (int i = threadIdx.x; i < units * rows; i += blockDim.x)
-        write_gates(GIVEN(sums) + ((int64)blockIdx.x * rows + i % rows) * 4 * units + i / rows, units, Gates<S>(to_weights[i]));
+    for (int i = threadIdx.x; i < units * rows; i += blockDim.x) {
+        const int64 row = (int64)blockIdx.x * rows + i % rows;
+        write_gates(GIVEN(sums) + (row * 4 * units + i / rows), units, Gates<S>(to_weights[i]));
+    }
 }
