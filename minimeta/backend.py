@@ -20,7 +20,7 @@ DEVICES = ("numpy", "cupy")
 
 
 def namespace(*arrays: Any) -> Any:
-    """The array module of the arguments, e.g. `numpy`; Python numbers and lists belong to any.
+    """The array module of the arguments, e.g. `numpy`; numbers, Python's and NumPy's, and lists belong to any.
 
     Raises TypeError when two arguments belong to different modules.
 
@@ -42,8 +42,8 @@ def namespace(*arrays: Any) -> Any:
 
 
 def _discover(array: Any) -> Any:
-    if isinstance(array, np.generic):  # what NumPy makes of 0-d results
-        return np
+    if isinstance(array, np.generic):  # a number, though it has methods of arrays
+        return None
     if type(array).__module__.partition(".")[0] == "cupy":
         xp = sys.modules["cupy"]
     elif hasattr(array, "__array_namespace__"):
@@ -80,13 +80,21 @@ def _cupy() -> Any:
 def to_device(values: Any, device: str) -> Any:
     """Copy every array of a tree to `device` ("numpy" or "cupy"); leaves already there are kept as they are.
 
+    Numbers, Python's and NumPy's, stay what they are on "cupy": they go with arrays of any module, and a number on a
+    device could not be looked at without waiting for it.
+
     >>> to_device({"w": np.ones(2)}, "numpy")
     {'w': array([1., 1.])}
     """
     xp = module(device)
     if xp is np:
         return asnumpy(values)
-    return tree.map(lambda leaf: xp.asarray(getattr(leaf, "data", leaf) if _is_tensor(leaf) else leaf), values)
+
+    def move(leaf: Any) -> Any:
+        array = leaf.data if _is_tensor(leaf) else leaf
+        return xp.asarray(array) if hasattr(array, "shape") and not isinstance(array, np.generic) else array
+
+    return tree.map(move, values)
 
 
 def asnumpy(values: Any) -> Any:

@@ -25,7 +25,7 @@ _BASIC = (int, slice, type(None), type(Ellipsis), np.integer)
 def getitem(x: Any, index: Any) -> Any:
     """x[index]; an element picked several times collects the gradients of all its copies.
 
-    Raises IndexError for an index outside x.
+    Raises IndexError for an index outside x; on a GPU integer arrays in it wrap round.
 
     >>> getitem(np.array([1.0, 2.0, 3.0]), [0, 0, 2])
     array([1., 1., 3.])
@@ -105,6 +105,9 @@ def index_update(x: Any, index: Any, values: Any) -> Any:
 @op(saves="none", broadcasts=True)
 def index_update_(xp: Any, x: Any, values: Any, *, index: Any) -> Any:
     out = _copy(xp, x)
+    if xp is not np and np.ndim(values) and not _names_once(index):  # a GPU lets any of several values stay
+        last, _ = _last_writes(xp, x.shape, index)
+        values = xp.broadcast_to(values, last.shape).ravel()[last]
     out[index] = values
     return out
 
@@ -123,10 +126,19 @@ def _(g: Any, y: Any, x: Any, values: Any, index: Any) -> Any:
 @nondifferentiable
 def _stays(xp: Any, x: Any, *, index: Any) -> Any:
     """1 for each value of an update that stays, 0 where a later one for the same element overwrites it."""
-    latest = xp.zeros(x.shape, dtype=int)
-    order = xp.reshape(xp.arange(latest[index].size), latest[index].shape)
-    latest[index] = order
-    return (latest[index] == order).astype(x.dtype)
+    last, order = _last_writes(xp, x.shape, index)
+    return (last == order).astype(x.dtype)
+
+
+def _last_writes(xp: Any, shape: Shape, index: Any) -> tuple[Any, Any]:
+    """Of each value of an update the number of the one that stays in its place, and its own, in order of writing."""
+    latest = xp.zeros(shape, dtype=xp.int32)
+    order = xp.reshape(xp.arange(latest[index].size, dtype=xp.int32), latest[index].shape)
+    if xp is np:
+        latest[index] = order
+    else:
+        xp.maximum.at(latest, index, order)
+    return latest[index], order
 
 
 def _copy(xp: Any, x: Any) -> Any:
@@ -139,6 +151,9 @@ def _accumulate(xp: Any, out: Any, index: Any, values: Any) -> None:
     """Add `values` to out[index] in place, counting every mention of an element."""
     if _names_once(index):
         out[index] += values
+        return
+    if xp is not np and "float" in str(out.dtype):  # where bincount would have to wait for the largest place
+        xp.add.at(out, index, values)
         return
     places = xp.reshape(xp.arange(out.size), out.shape)[index]
     weights = xp.broadcast_to(xp.asarray(values), places.shape)
@@ -155,7 +170,8 @@ def _names_once(index: Any) -> bool:
 def take(x: Any, indices: Any, axis: int | None = None) -> Any:
     """The elements of x at integer `indices` along `axis`; of the flattened array for None.
 
-    Returns x's shape with `axis` replaced by the shape of `indices`. Raises IndexError for an index outside x.
+    Returns x's shape with `axis` replaced by the shape of `indices`. Raises IndexError for an index outside x, as
+    `getitem` does.
 
     >>> take(np.array([[1.0, 2.0], [3.0, 4.0]]), [1, 1, 0], axis=0)
     array([[3., 4.],
@@ -170,7 +186,8 @@ def take(x: Any, indices: Any, axis: int | None = None) -> Any:
 def take_along_axis(x: Any, indices: Any, axis: int = -1) -> Any:
     """Match `indices` [..., n, ...] and x along all axes but `axis`, and take n elements along that one.
 
-    Axes of length 1 broadcast. Raises IndexError for an index outside x, ValueError if the numbers of axes differ.
+    Axes of length 1 broadcast. Raises IndexError for an index outside x, as `getitem` does, ValueError if the numbers
+    of axes differ.
 
     >>> take_along_axis(np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[1], [0]]))
     array([[2.],
@@ -239,7 +256,8 @@ def argmin(xp: Any, x: Any, *, axis: int | None = None, keepdims: bool = False) 
 def one_hot(xp: Any, labels: Any, *, classes: int, dtype: Any = None) -> Any:
     """Integer labels [...] as rows [..., classes] with a single 1; float32 unless `dtype` says otherwise.
 
-    Raises TypeError if labels are not integers, ValueError naming a label outside 0 <= label < classes.
+    Raises TypeError if labels are not integers and, on the CPU, ValueError naming a label outside 0 <= label < classes;
+    on a GPU, which every look at them would have to wait for, its row has no 1.
 
     >>> one_hot(np.array([0, 2]), 3)
     array([[1., 0., 0.],
@@ -248,12 +266,10 @@ def one_hot(xp: Any, labels: Any, *, classes: int, dtype: Any = None) -> Any:
     labels = xp.asarray(labels)
     if "int" not in str(labels.dtype):
         raise TypeError(f"labels must be integers, not {labels.dtype}")
-    outside = labels[(labels < 0) | (labels >= classes)]
-    if outside.shape[0]:
+    if xp is np and labels.size and not (labels.min() >= 0 and labels.max() < classes):
+        outside = labels[(labels < 0) | (labels >= classes)]
         raise ValueError(f"label {int(outside[0])} is out of range; need 0 <= label < {classes}")
-    out = xp.zeros((*labels.shape, classes), dtype=dtype or xp.float32)
-    out[labels[..., None] == xp.arange(classes)] = 1
-    return out
+    return (labels[..., None] == xp.arange(classes)).astype(dtype or xp.float32)
 
 
 @nondifferentiable

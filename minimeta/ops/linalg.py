@@ -274,6 +274,9 @@ def solve_(xp: Any, a: Any, b: Any) -> Any:
     _check_square(a)
     if b.ndim < 2 or b.shape[-2] != a.shape[-1]:
         raise ValueError("b has another number of rows than a; need b.shape[-2] == a.shape[-1]")
+    if a.shape[:-2] != b.shape[:-2]:  # CuPy broadcasts no batches
+        lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        a, b = (xp.broadcast_to(matrices, (*lead, *matrices.shape[-2:])) for matrices in (a, b))
     return xp.linalg.solve(a, b)
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
+from minimeta import backend
 from minimeta.autodiff.op import op
 from minimeta.autodiff.primitives import sum_to
-from minimeta.ops.elementwise import exp, softplus, sqrt, square
-from minimeta.ops.indexing import take_along_axis
+from minimeta.ops.elementwise import exp, softplus, sqrt, square, where
 from minimeta.ops.record import Draw, record
 from minimeta.ops.reduce import logsumexp, mean, sum, var
 
@@ -42,7 +43,8 @@ def cross_entropy(logits: Any, labels: Any, reduction: str = "mean") -> Any:
     """-log softmax(logits)[label]: logits [..., N], integer labels [...] in [0, N).
 
     `reduction` is "mean" or "sum" over all labels, or "none" for one value each.
-    Raises ValueError for shapes that do not fit and labels outside [0, N).
+    Raises ValueError for shapes that do not fit and, on the CPU, labels outside [0, N); on a GPU, which every look at
+    them would have to wait for, their loss is NaN.
 
     >>> float(cross_entropy(np.zeros((2, 4)), np.array([0, 3])))  # log 4
     1.386294361119890...
@@ -52,12 +54,15 @@ def cross_entropy(logits: Any, labels: Any, reduction: str = "mean") -> Any:
             f"minimeta.cross_entropy: logits.shape={logits.shape}, labels.shape={labels.shape}; "
             "need labels.shape == logits.shape[:-1]"
         )
-    classes = logits.shape[-1]
-    if labels.size and not (int(labels.min()) >= 0 and int(labels.max()) < classes):
+    xp, classes = backend.namespace(labels), logits.shape[-1]
+    if xp is np and labels.size and not (int(labels.min()) >= 0 and int(labels.max()) < classes):
         raise ValueError(
             f"minimeta.cross_entropy: labels reach from {labels.min()} to {labels.max()}, need [0, {classes})"
         )
-    losses = logsumexp(logits, axis=-1) - take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
+    chosen = labels[..., None] == xp.arange(classes)  # a mask, as a GPU would have to wait for sums by index
+    losses = logsumexp(logits, axis=-1) - sum(where(chosen, logits, 0.0), axis=-1)
+    if xp is not np:
+        losses = where(chosen.any(axis=-1), losses, math.nan)
     return _reduced("cross_entropy", losses, reduction)
 
 

@@ -89,11 +89,18 @@ def test_cupy_without_a_gpu_says_so(fake_cupy):
 
 
 def test_trees_go_to_the_device_and_back(fake_cupy):
-    there = backend.to_device({"w": np.ones(2), "t": Tensor(np.zeros(3)), "n": 2.0}, "cupy")
+    there = backend.to_device({"w": np.ones(2), "t": Tensor(np.zeros(3))}, "cupy")
     assert {type(leaf) for leaf in there.values()} == {FakeCuPy.ndarray}
     assert backend.namespace(there["w"]) is fake_cupy
     back = backend.asnumpy(there)
-    assert (back["w"].tolist(), back["t"].tolist(), back["n"].tolist()) == ([1.0, 1.0], [0.0] * 3, 2.0)
+    assert (back["w"].tolist(), back["t"].tolist()) == ([1.0, 1.0], [0.0] * 3)
+
+
+def test_numbers_stay_on_the_host(fake_cupy):
+    numbers = [2.0, 3, np.float32(1.5), None]
+    assert backend.to_device(numbers, "cupy") == numbers
+    x = backend.to_device(np.ones(2), "cupy")
+    assert backend.namespace(x, *numbers) is fake_cupy
 
 
 def test_synchronize_waits_for_cupy_arrays_alone(fake_cupy):

@@ -17,7 +17,8 @@ import pytest
 
 import minimeta_kernels
 from minimeta_kernels import launch, registry, warmup
-from tests.ops.foreign import Foreign
+from tests.device_double import Array
+from tests.gpu.devices import at_work
 
 ROOT = Path(__file__).parents[2]
 X, Y = np.zeros((1, 2, 3)), np.ones((1, 4, 3))
@@ -221,7 +222,7 @@ def test_compiled_kernels_leave_integers_and_foreign_arrays_to_the_reference(nam
     for arrays, options in warmup.examples("float32")[name]:
         verdicts = minimeta_kernels.explain(name, *arrays, **options).splitlines()
         assert verdicts[0].endswith(" runs")
-        for other in (np.arange(2), X.view(Foreign)):
+        for other in (np.arange(2), Array(X)):
             verdicts = minimeta_kernels.explain(name, other, *arrays[1:], **options).splitlines()
             assert "refuses: takes" in verdicts[0]
             assert verdicts[-1].endswith(" runs")
@@ -230,9 +231,10 @@ def test_compiled_kernels_leave_integers_and_foreign_arrays_to_the_reference(nam
 def test_integers_and_foreign_arrays_run() -> None:
     found = minimeta_kernels.call("l1", X.astype(np.int64), Y.astype(np.int64))
     np.testing.assert_array_equal(found, np.full((1, 2, 4), 3))
-    foreign = minimeta_kernels.call("l1", X.view(Foreign), Y.view(Foreign))
-    assert type(foreign) is Foreign
-    np.testing.assert_array_equal(foreign.view(np.ndarray), found)
+    with at_work("double"):
+        foreign = minimeta_kernels.call("l1", Array(X), Array(Y))
+    assert type(foreign) is Array
+    np.testing.assert_array_equal(foreign.host, found)
 
 
 def test_every_kernel_has_an_example_for_warming_up() -> None:
