@@ -7,6 +7,8 @@ CuPy is imported only when somebody asks for it or hands over a CuPy array.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Hashable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -113,6 +115,20 @@ def _leaf_asnumpy(leaf: Any) -> np.ndarray:
 
 def _is_tensor(leaf: Any) -> bool:
     return hasattr(leaf, "node")  # a minimeta.Tensor; the engine imports this module, not the other way round
+
+
+def constant(like: Any, make: Callable[..., np.ndarray], *args: Hashable) -> Any:
+    """The NumPy array `make(*args)`, on the device of the array `like`; made and moved once, so not to be changed.
+
+    >>> constant(np.zeros(1), np.arange, 3)
+    array([0, 1, 2])
+    """
+    return _constant(namespace(like), str(getattr(like, "device", "")), make, args)
+
+
+@cache
+def _constant(xp: Any, device: str, make: Callable[..., np.ndarray], args: tuple[Hashable, ...]) -> Any:
+    return xp.asarray(make(*args))
 
 
 def synchronize(*arrays: Any) -> None:

@@ -70,10 +70,10 @@ def plain_walk(learner, params, xs, ys, steps, recorded=None):
     theta = flat(params["net"])
     states = [(np.zeros(learner.hidden), np.zeros(learner.hidden), np.zeros(2)) for _ in theta]
     thetas, kept, signals = [theta], np.ones_like(theta), []
-    for step, chosen in enumerate(minibatches(len(xs), learner.inner_batch, steps)):
+    for step, ((x,), (y,)) in enumerate(minibatches(xs[None], ys[None], learner.inner_batch, steps)):
         if recorded is None:
-            loss, gradient = slope(learner, theta, params["net"], xs[chosen], ys[chosen])
-            gradient = gradient / len(xs[chosen]) if learner.grad_div_batch else gradient
+            loss, gradient = slope(learner, theta, params["net"], x, y)
+            gradient = gradient / len(x) if learner.grad_div_batch else gradient
         else:
             loss, gradient = recorded[step]
         signals.append((loss, gradient))

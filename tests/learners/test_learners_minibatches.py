@@ -17,18 +17,23 @@ sizes, counts = st.integers(1, 12), st.integers(0, 20)
 
 def stream(size, batch, steps):
     """The examples one after another."""
-    return [int(i) for chosen in minibatches(size, batch, steps) for i in chosen]
+    examples = np.arange(size)[None]
+    return [int(i) for x, _ in minibatches(examples, examples, batch, steps) for i in x[0]]
 
 
 @given(sizes, st.integers(1, 12), counts)
 def test_every_step_gets_a_batch_or_the_whole_set(size, batch, steps):
-    chosen = list(minibatches(size, batch, steps))
-    assert len(chosen) == steps
-    examples = np.arange(size)
-    for which in chosen:
-        assert len(examples[which]) == min(batch, size)
+    xs = np.random.default_rng(0).normal(size=(3, size, 2))
+    ys = np.arange(3 * size).reshape(3, size)
+    batches = list(minibatches(xs, ys, batch, steps))
+    assert len(batches) == steps
+    for x, y in batches:
+        assert x.shape == (3, min(batch, size), 2)
+        np.testing.assert_array_equal(x, np.take_along_axis(xs, (y % size)[..., None], axis=1))
+        assert (y == y[:1] + np.arange(3)[:, None] * size).all()  # the same examples of every task
         if batch >= size:
-            assert which == slice(None)
+            assert x is xs
+            assert y is ys
 
 
 @given(st.integers(2, 12), st.integers(1, 11), counts)
@@ -53,4 +58,4 @@ def test_cycles_differ_in_order():
 
 def test_a_batch_has_at_least_one_example():
     with pytest.raises(ValueError, match="minibatches: batch=0; need batch >= 1"):
-        minibatches(5, 0, 1)
+        minibatches(np.zeros((1, 5)), np.zeros((1, 5)), 0, 1)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from minimeta import ops, tree
+from minimeta import backend, ops, tree
 from minimeta.data.episodes import Episode
 from minimeta.data.sequences import Sequences
 from minimeta.learners.base import Learner, Params, accuracy, bit_errors, check_choice, check_least
@@ -63,7 +63,7 @@ class SequenceLearner(MemoryNetwork, Learner):
     def init(self, rng: np.random.Generator) -> Params:
         if not self.way:
             return self.network_init(rng, self.bits + 2, self.bits + 1)
-        code = self._codes().shape[1]
+        code = len(self._codes(like=0.0)[0])
         return self.network_init(rng, self.size**2 * self.channels + code, code)
 
     def adapt(self, params: Params, xs: Any, ys: Any, n_way: int) -> Adapted:
@@ -123,10 +123,12 @@ class SequenceLearner(MemoryNetwork, Learner):
     def _speech(self, n_way: int, like: Any) -> Speech:
         if not self.way:
             raise ValueError(f"{type(self).__name__}: way=0; a network for sequences of bits has no classes")
-        return Speech(self._codes(), ALPHABET if self.labels == "strings" else self.way, n_way, like)
+        return Speech(self._codes(like), ALPHABET if self.labels == "strings" else self.way, n_way, like)
 
-    def _codes(self) -> np.ndarray:
-        return string_codes() if self.labels == "strings" else one_hot_codes(self.way)
+    def _codes(self, like: Any) -> Any:
+        if self.labels == "strings":
+            return backend.constant(like, string_codes)
+        return backend.constant(like, one_hot_codes, self.way)
 
 
 def _sequence(xs: Any, labels: Any) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,9 @@ def example_init(rng: np.random.Generator, hidden: int) -> Params:
 def of_task(generators: Params, gradients: Params, chunks: int) -> Params:
     """Fast weights by layer [T, ...], from gradients [T, S, ...] of examples: a step sees the mean of a chunk."""
     shots = next(iter(gradients.values())).shape[1]
-    parts = np.array_split(np.arange(shots), min(chunks, shots))
+    chunks = min(chunks, shots)
+    size, longer = divmod(shots, chunks)  # the first ones have one more
+    parts = [slice(*ends) for ends in pairwise(i * size + min(i, longer) for i in range(chunks + 1))]
     steps = [{name: g[:, part].mean(axis=1) for name, g in gradients.items()} for part in parts]
     fast: Params = {}
     for kind, names in _kinds(gradients):

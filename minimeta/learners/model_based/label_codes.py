@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from minimeta import backend, ops
+from minimeta import ops
 
 CHARACTERS, ALPHABET = 5, 5
 STRINGS = ALPHABET**CHARACTERS  # 3125
@@ -38,18 +38,17 @@ def string_codes() -> np.ndarray:
 class Speech:
     """What outputs [..., W] of a network say about the first `n_way` of the labels with these codes [labels, W].
 
-    `like`, an array, is of the module and dtype that the codes are to have. Raises ValueError where there are fewer
-    labels.
+    They come in the dtype of `like`, an array of the same module. Raises ValueError where there are fewer labels.
 
     >>> speech = Speech(one_hot_codes(3), 3, n_way=2, like=np.zeros(1))
     >>> speech.scores(np.array([0.0, 0.0, 0.0])).round(2)
     array([-1.1, -1.1])
     """
 
-    def __init__(self, codes: np.ndarray, alphabet: int, n_way: int, like: Any) -> None:
+    def __init__(self, codes: Any, alphabet: int, n_way: int, like: Any) -> None:
         if not 1 <= n_way <= len(codes):
             raise ValueError(f"n_way={n_way}; the network has words for 1 to {len(codes)} classes")
-        self.codes = backend.namespace(like).asarray(codes[:n_way], dtype=like.dtype)
+        self.codes = codes[:n_way].astype(like.dtype, copy=False)
         self.alphabet = alphabet
 
     def of(self, labels: Any) -> Any:

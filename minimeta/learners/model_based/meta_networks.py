@@ -25,7 +25,7 @@ from typing import Any, ClassVar, NamedTuple, final
 
 import numpy as np
 
-from minimeta import ops
+from minimeta import backend, ops
 from minimeta.data.episodes import Episode
 from minimeta.learners.base import Learner, Params, check_least
 from minimeta.learners.model_based import fast_weights
@@ -138,24 +138,24 @@ def _embedding_losses(net: Params, xs: Any, ys: Any, n_way: int) -> Any:
     """L_emb [T, S] of each example by the slow weights; of more than one a class, by pairs: it and two others."""
     if ys.shape[1] <= n_way:
         return _task_losses(net, xs.reshape(ys.size, 1, *xs.shape[2:]), ys, n_way)
-    rows = np.arange(len(ys))[:, None]
+    rows = backend.namespace(ys).arange(len(ys))[:, None]
     images = ops.stack([xs, *(xs[rows, partner] for partner in _partners(ys))], axis=2)
     codes = _key((net,), images.reshape(ys.size, 3, *xs.shape[2:]))
     alike = ops.abs(codes[:, 1:] - codes[:, :1]) @ net["pair"]
-    targets = np.broadcast_to(np.array([[1.0], [0.0]], alike.dtype), alike.shape)
-    return ops.binary_cross_entropy_with_logits(alike, targets, "none").mean(axis=(1, 2)).reshape(ys.shape)
+    same, other = alike[:, 0], alike[:, 1]  # logits, whose targets are 1 and 0
+    return ((ops.softplus(-same) + ops.softplus(other)) / 2).reshape(ys.shape)
 
 
-def _partners(ys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _partners(ys: Any) -> tuple[Any, Any]:
     """Of each example [T, S] the next one of its class, if need be itself, and the next one of another class.
 
     >>> _partners(np.array([[0, 1, 0]]))
     (array([[2, 1, 0]]), array([[1, 2, 1]]))
     """
-    size = ys.shape[1]
-    steps = (np.arange(size) - np.arange(size)[:, None] - 1) % size  # from one to another, itself being the last
+    xp, size = backend.namespace(ys), ys.shape[1]
+    steps = (xp.arange(size) - xp.arange(size)[:, None] - 1) % size  # from one to another, itself being the last
     same = ys[:, None] == ys[..., None]
-    return np.where(same, steps, size).argmin(axis=-1), np.where(same, size, steps).argmin(axis=-1)
+    return xp.where(same, steps, size).argmin(axis=-1), xp.where(same, size, steps).argmin(axis=-1)
 
 
 # Networks are given as the weights by layer of all that work side by side: (slow,), or (slow, fast).

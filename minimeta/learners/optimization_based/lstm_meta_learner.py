@@ -106,8 +106,8 @@ class LSTMMetaLearner(OptimizationLearner):
         zero = stop_gradient(theta) * 0.0
         zeros = ops.broadcast_to(zero[..., None], (*zero.shape, self.hidden))
         memory = Memory(zeros, zeros, ops.stack([zero, zero]))
-        for chosen in minibatches(xs.shape[1], self.inner_batch, steps):
-            losses, gradient = self._descent(stop_gradient(weights), xs[:, chosen], ys[:, chosen], n_way)
+        for x, y in minibatches(xs, ys, self.inner_batch, steps):
+            losses, gradient = self._descent(stop_gradient(weights), x, y, n_way)
             theta, memory = self._step(params, theta, memory, losses, gradient)
             weights = layered(theta, weights)
             yield weights
@@ -116,8 +116,9 @@ class LSTMMetaLearner(OptimizationLearner):
         """The mean loss [T] of each task, and its gradient [T, P]."""
 
         def total(weights: Params) -> tuple[Any, Any]:
-            pairs = zip(ops.unstack(self.scores(weights, xs, n_way)), ys, strict=True)
-            losses = ops.stack([self.loss(scores, targets) for scores, targets in pairs])
+            scores = self.scores(weights, xs, n_way)
+            apart = ops.cross_entropy(scores, ys, "none") if self.way else ops.mse(scores, ys, "none")
+            losses = apart.reshape(len(xs), -1).mean(axis=1)
             return losses.sum(), losses  # a task's loss depends on its own weights only
 
         gradient, losses = grad(total, has_aux=True)(weights)

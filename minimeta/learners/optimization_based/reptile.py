@@ -79,7 +79,7 @@ class Reptile(OptimizationLearner):
         if self.inner_optimizer == "sgd":
             return {**params, "running": {}}
         square = tree.map(np.zeros_like, params["net"])
-        return {**params, "running": {"step": np.zeros((), np.float32), "square": square}}
+        return {**params, "running": {"step": np.float32(0), "square": square}}
 
     def trajectory(self, params: Params, xs: Any, ys: Any, n_way: int) -> Iterator[Params]:
         walk = self._walk(params, xs, ys, n_way, self.test_batch, self.test_steps)
@@ -97,8 +97,8 @@ class Reptile(OptimizationLearner):
             step, square = round(float(running["step"])), per_task(running["square"], len(xs))
             state = {**state, "step": step, "square": square}
         yield weights, state
-        for chosen in minibatches(xs.shape[1], batch, steps):
-            gradient = self._gradient(weights, xs[:, chosen], ys[:, chosen], n_way)
+        for x, y in minibatches(xs, ys, batch, steps):
+            gradient = self._gradient(weights, x, y, n_way)
             weights, state = optimizer.update(gradient, state, weights)
             yield weights, state
 
@@ -138,8 +138,8 @@ class Reptile(OptimizationLearner):
 
 
 def _left(running: Params, state: Params) -> Params:
-    """What the next tasks begin with, in the same arrays as `running`; SGD has nothing."""
+    """What the next tasks begin with, in the same dtypes as `running`; SGD has nothing."""
     if not running:
         return {}
-    step = running["step"] * 0 + state["step"]
+    step = running["step"].dtype.type(state["step"])  # a number, which no GPU has to be waited for
     return {"step": step, "square": tree.map(lambda square: square.mean(0), state["square"])}
