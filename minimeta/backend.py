@@ -108,6 +108,19 @@ def asnumpy(values: Any) -> Any:
     return tree.map(_leaf_asnumpy, values)
 
 
+def floats(values: Any) -> Any:
+    """The tree with every leaf, a number or an array of one, as a Python float; from a device all come in one copy.
+
+    >>> floats({"loss": np.float32(0.5), "accuracy": 1})
+    {'loss': 0.5, 'accuracy': 1.0}
+    """
+    leaves = tree.leaves(values)
+    xp = namespace(*leaves)
+    if xp is np:
+        return tree.map(float, values)
+    return tree.unflatten(values, asnumpy(xp.stack([xp.asarray(leaf, dtype=xp.float64) for leaf in leaves])).tolist())
+
+
 def _leaf_asnumpy(leaf: Any) -> np.ndarray:
     array = leaf.data if _is_tensor(leaf) else leaf
     return array.get() if hasattr(array, "get") else np.asarray(array)

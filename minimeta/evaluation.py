@@ -16,6 +16,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from minimeta import backend
+from minimeta.data.episodes import Episode
 from minimeta.data.sequences import Sequences
 from minimeta.learners.base import Learner, Params, accuracy, bit_errors, points
 
@@ -25,8 +26,9 @@ SEQUENCES_AT_ONCE = 64  # the same for sequences, whose steps come one after ano
 #: Each measure of quality, and whether more of it is better.
 HIGHER_IS_BETTER = {"accuracy": True, "mse": False, "bit_error": False}
 
-#: Of a learner, its parameters and a batch of tasks, called so: the metric's name, and its values [states, T].
-Measure = Callable[[Any, Params, Any, str], tuple[str, list[Any]]]
+#: Of a learner, its parameters, a batch of tasks where these are, the same as drawn on the host, and their name: the
+#: metric's name, and its values [states, T].
+Measure = Callable[[Any, Params, Any, Any, str], tuple[str, list[Any]]]
 
 
 class Episodes(Protocol):
@@ -172,26 +174,28 @@ def scores_by_presentation(
     return _measured(_by_presentation, learner, params, episodes, count, batch, report)
 
 
-def _adapted(learner: Any, params: Params, tasks: Any, name: str) -> tuple[str, list[Any]]:
+def _adapted(learner: Any, params: Params, tasks: Any, drawn: Any, name: str) -> tuple[str, list[Any]]:
     if isinstance(tasks, Sequences):
         logits, _ = learner.outputs(params, tasks.inputs)
-        return "bit_error", [bit_errors(_checked(logits, name), backend.asnumpy(tasks))]
-    return _after(learner, params, tasks, name, [learner.adapt(params, tasks.xs, tasks.ys, tasks.n_way)])
+        return "bit_error", [bit_errors(_checked(logits, name), drawn)]
+    return _after(learner, params, tasks, drawn, name, [learner.adapt(params, tasks.xs, tasks.ys, tasks.n_way)])
 
 
-def _at_each_step(learner: Any, params: Params, tasks: Any, name: str) -> tuple[str, list[Any]]:
-    return _after(learner, params, tasks, name, learner.states(params, tasks.xs, tasks.ys, tasks.n_way))
+def _at_each_step(learner: Any, params: Params, tasks: Any, drawn: Any, name: str) -> tuple[str, list[Any]]:
+    return _after(learner, params, tasks, drawn, name, learner.states(params, tasks.xs, tasks.ys, tasks.n_way))
 
 
-def _after(learner: Any, params: Params, tasks: Any, name: str, states: Iterable[Any]) -> tuple[str, list[Any]]:
+def _after(
+    learner: Any, params: Params, tasks: Any, drawn: Any, name: str, states: Iterable[Any]
+) -> tuple[str, list[Any]]:
     """The quality of the predictions after each of the states."""
     metric, quality = ("mse", squared_error) if tasks.n_way == 0 else ("accuracy", accuracy)
     predictions = (_checked(learner.predict(params, state, tasks.xq), name) for state in states)
-    return metric, [quality(found, backend.asnumpy(tasks.yq)) for found in predictions]
+    return metric, [quality(found, drawn.yq) for found in predictions]
 
 
-def _by_presentation(learner: Any, params: Params, tasks: Any, name: str) -> tuple[str, list[Any]]:
-    labels = backend.asnumpy(tasks.ys)
+def _by_presentation(learner: Any, params: Params, tasks: Any, drawn: Any, name: str) -> tuple[str, list[Any]]:
+    labels = drawn.ys
     won = points(_checked(learner.presented(params, tasks.xs, tasks.ys, tasks.n_way), name), labels)
     by_class = np.argsort(labels, axis=1, kind="stable")  # of each class first, second, ...
     times = won.shape[1] // len(np.unique(labels[0]))
@@ -217,14 +221,16 @@ def _measured(
     report: Callable[[int], None] | None,
 ) -> tuple[str, np.ndarray]:
     """The metric, and its values [states, count]."""
+    there = episodes if isinstance(episodes, OnDevice) else OnDevice(episodes, "numpy")
     if batch is None:
-        batch = _at_once(episodes.batch(0, 1))
+        batch = _at_once(there.episodes.batch(0, 1))
     if batch < 1:
         raise ValueError(f"evaluate: batch={batch}; a batch holds at least one episode")
     parts = []
     for start in range(0, count, batch):
         stop = min(start + batch, count)
-        metric, values = measure(learner, params, episodes.batch(start, stop - start), f"episodes {start}..{stop - 1}")
+        drawn = there.episodes.batch(start, stop - start)
+        metric, values = measure(learner, params, there.move(drawn), drawn, f"episodes {start}..{stop - 1}")
         parts.append(np.array(values, np.float64))
         if report is not None:
             report(stop)
@@ -256,7 +262,20 @@ class OnDevice:
         self.device = device
 
     def batch(self, first: int, tasks: int) -> Any:
-        """Episodes number first .. first+tasks-1."""
-        episode = self.episodes.batch(first, tasks)
-        arrays = {name: a for name, a in episode._asdict().items() if isinstance(a, np.ndarray)}
-        return episode._replace(**backend.to_device(arrays, self.device))
+        """Episodes number first .. first+tasks-1; raises as `move` does."""
+        return self.move(self.episodes.batch(first, tasks))
+
+    def move(self, drawn: Any) -> Any:
+        """Episodes from the host. Raises ValueError for labels that a GPU would take without looking at them."""
+        if self.device == "numpy":
+            return drawn
+        if isinstance(drawn, Episode) and drawn.n_way:
+            _check_labels(drawn)
+        return backend.to_device(drawn, self.device)
+
+
+def _check_labels(episode: Episode) -> None:
+    for name, labels in (("ys", episode.ys), ("yq", episode.yq)):
+        if labels.size and not 0 <= labels.min() <= labels.max() < episode.n_way:
+            reach = f"from {labels.min()} to {labels.max()}"
+            raise ValueError(f"episode: labels {name} reach {reach}; need 0 <= label < {episode.n_way}")

@@ -96,6 +96,14 @@ class State:
     window: dict[str, float] = field(default_factory=dict)
 
 
+class Measured(NamedTuple):
+    """What a step left to be read: its number, its rate, and numbers by name that may be on a device."""
+
+    step: int
+    lr: float
+    values: dict[str, Any]
+
+
 class Outcome(NamedTuple):
     """The end of a run: the parameters in model.safetensors (NumPy arrays), and how it came to them."""
 
@@ -127,10 +135,10 @@ def train(
     for a damaged state, DivergedError when the loss becomes NaN or infinite.
     """
     folder = RunFolder(out_dir)
-    loop = _Loop(learner, OnDevice(train_episodes, device), OnDevice(val_episodes, device), settings, folder)
-    state = loop.begin(device)
+    loop = _Loop(learner, train_episodes, val_episodes, settings, folder, device)
+    state = loop.begin()
     folder.enter({**(config or {}), "training": asdict(settings)}, resume)
-    state = loop.restore(state, device)
+    state = loop.restore(state)
     folder.trim_log(state.step)
     state, interrupted = loop.run(state)
     params, _ = checkpoint.load(folder.model, like=backend.asnumpy(state.params))
@@ -141,23 +149,27 @@ class _Loop:
     """What stays the same while a run goes from state to state."""
 
     def __init__(
-        self, learner: Learner, train_episodes: Episodes, val_episodes: Episodes, settings: Settings, folder: RunFolder
-    ) -> None:
+        self, learner: Learner, train_episodes: Episodes, val_episodes: Episodes, settings: Settings,
+        folder: RunFolder, device: str,
+    ) -> None:  # fmt: skip
         self.learner = learner
-        self.train_episodes = train_episodes
-        self.val_episodes = val_episodes
+        self.train_episodes = OnDevice(train_episodes, device)
+        self.val_episodes = OnDevice(val_episodes, device)
+        self.device = device
         self.settings = settings
         self.folder = folder
         self.schedule = optim.SCHEDULES[settings.schedule](settings.lr)
         self.optimizer = optim.OPTIMIZERS[settings.optimizer](self.schedule)
         self.started = math.nan  # when the clock of this run stood at 0
+        self.unread: list[Measured] = []
+        self.measured: dict[str, float] = {}  # of the last step that was read
 
-    def begin(self, device: str) -> State:
+    def begin(self) -> State:
         """The fresh state that the seed draws."""
-        params = backend.to_device(self.learner.init(np.random.default_rng(self.settings.seed)), device)
+        params = backend.to_device(self.learner.init(np.random.default_rng(self.settings.seed)), self.device)
         return State(params, self.optimizer.init(trainable(params)))
 
-    def restore(self, fresh: State, device: str) -> State:
+    def restore(self, fresh: State) -> State:
         """The state saved in the folder, or the fresh one, which also says which tensors a saved one must have."""
         saved = self.folder.load_state(backend.asnumpy({"params": fresh.params, "optimizer": fresh.optimizer}))
         if saved is None:
@@ -166,7 +178,7 @@ class _Loop:
         seed = counters.pop("seed")
         if seed != self.settings.seed:
             raise CheckpointError(f"{self.folder.state}: a state of seed {seed}; need seed {self.settings.seed}")
-        return State(**backend.to_device(values, device), **counters)
+        return State(**backend.to_device(values, self.device), **counters)
 
     def save(self, state: State) -> None:
         counters = {name: getattr(state, name) for name in ("step", "seconds", "best", "best_step", "window")}
@@ -177,13 +189,18 @@ class _Loop:
         """Train until the budget or patience is used up, or Ctrl-C; the last state, and whether it was Ctrl-C."""
         self.started = time.monotonic() - state.seconds
         meter = _Meter(self.settings, state)
+        # a GPU works on while the host goes ahead, unless it has to hand over what it measured
+        read_every = 1 if self.device == "numpy" else self.settings.log_every
         with Interrupt() as interrupt, meter.progress as progress:
             while not (interrupt.requested or self.finished(state)):
-                state, measured = self.step(state)
+                state = self.step(state)
+                if state.step % read_every == 0:
+                    state = self.read(state)
                 if state.step % self.settings.validate_every == 0 or self.progress(state) >= 1:
-                    state = self.validate(state, progress)
-                meter.show(state, measured)
+                    state = self.validate(self.read(state), progress)
+                meter.show(state, self.measured)
             if interrupt.requested:
+                state = self.read(state)
                 self.save(state)
                 progress.note(f"interrupted after step {state.step}, state saved")
         if state.best is None:  # too early for any validation, so what there is
@@ -198,28 +215,35 @@ class _Loop:
         waited = (state.step - state.best_step) // self.settings.validate_every
         return self.progress(state) >= 1 or (patience is not None and waited >= patience)
 
-    def step(self, state: State) -> tuple[State, dict[str, float]]:
-        """One update of the parameters, and what was measured on the way."""
+    def step(self, state: State) -> State:
+        """One update of the parameters; what was measured on the way is left in `unread`."""
         tasks, progress, step = self.settings.tasks, self.progress(state), state.step + 1
         episode = self.train_episodes.batch(state.step * tasks, tasks)
         loss, aux, grads = chunked_meta_grad(self.learner, state.params, episode, self.settings.chunk)
-        measured = {"loss": float(loss), **{name: float(x) for name, x in aux.items() if name != "running"}}
-        if not math.isfinite(measured["loss"]):
-            advice = "a lower learning rate (lr) or a bound on the gradient (clip_norm) may help"
-            raise DivergedError(f"step {step}: the loss is {measured['loss']}; {advice}")
+        measured = {"loss": loss, **{name: x for name, x in aux.items() if name != "running"}}
+        self.unread.append(Measured(step, self.schedule(progress), measured))
         if self.settings.clip_norm is not None:
             grads = optim.clip_global_norm(grads, self.settings.clip_norm)
         weights, optimizer = self.optimizer.update(grads, state.optimizer, trainable(state.params), progress)
         running = {"running": aux["running"]} if "running" in aux else {}
         params = {**state.params, **weights, **running}
-        window = {name: state.window.get(name, 0.0) + value for name, value in {"steps": 1.0, **measured}.items()}
-        seconds = time.monotonic() - self.started
-        if step % self.settings.log_every == 0:
-            averages = {name: total / window["steps"] for name, total in window.items() if name != "steps"}
-            self.folder.append({"step": step, **averages, "lr": self.schedule(progress), "seconds": seconds})
-            window = {}
-        new = replace(state, params=params, optimizer=optimizer, step=step, seconds=seconds, window=window)
-        return new, measured
+        return replace(
+            state, params=params, optimizer=optimizer, step=step, seconds=time.monotonic() - self.started
+        )
+
+    def read(self, state: State) -> State:
+        """Sum up what has not been read yet, in one copy from a device, and log the averages where they are due."""
+        window, unread, self.unread = state.window, self.unread, []
+        for (step, lr, _), self.measured in zip(unread, backend.floats([m.values for m in unread]), strict=True):
+            if not math.isfinite(self.measured["loss"]):
+                advice = "a lower learning rate (lr) or a bound on the gradient (clip_norm) may help"
+                raise DivergedError(f"step {step}: the loss is {self.measured['loss']}; {advice}")
+            window = {name: window.get(name, 0.0) + value for name, value in {"steps": 1.0, **self.measured}.items()}
+            if step % self.settings.log_every == 0:
+                averages = {name: total / window["steps"] for name, total in window.items() if name != "steps"}
+                self.folder.append({"step": step, **averages, "lr": lr, "seconds": state.seconds})
+                window = {}
+        return replace(state, window=window)
 
     def validate(self, state: State, progress: Progress) -> State:
         """Measure on the validation episodes, keep the parameters if they are the best so far, log, save."""

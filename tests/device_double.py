@@ -135,10 +135,11 @@ def _outer(value: Any) -> Any:
 
 
 def _on_device(function: Callable[..., Any]) -> Callable[..., Any]:
-    """NumPy's function, for arrays of the device."""
+    """NumPy's function, for arrays of the device; no device warns of NaN and infinity."""
 
     def call(*args: Any, **options: Any) -> Any:
-        result = function(*map(_inner, args), **{name: _inner(value) for name, value in options.items()})
+        with np.errstate(all="ignore"):
+            result = function(*map(_inner, args), **{name: _inner(value) for name, value in options.items()})
         return options["out"] if options.get("out") is not None else _outer(result)
 
     return call

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -45,11 +45,10 @@ class Double(Device):
             yield
 
     @contextmanager
-    def copies_to_device(self) -> Iterator[list[int]]:
-        """A list that holds, at the end, how many there were."""
-        before, found = device_double.copies[device_double.TO_DEVICE], []
-        yield found
-        found.append(device_double.copies[device_double.TO_DEVICE] - before)
+    def copies_to_device(self) -> Iterator[Callable[[], int]]:
+        """A function that says how many there have been."""
+        before = device_double.copies[device_double.TO_DEVICE]
+        yield lambda: device_double.copies[device_double.TO_DEVICE] - before
 
 
 class CuPy(Device):
@@ -71,9 +70,9 @@ class CuPy(Device):
                 yield
 
     @contextmanager
-    def copies_to_device(self) -> Iterator[list[int]]:
-        """Each copy of an array takes a buffer of pinned memory first, which is counted."""
-        pool, found = self.xp.cuda.PinnedMemoryPool(), []
+    def copies_to_device(self) -> Iterator[Callable[[], int]]:
+        """As the double's: each copy of an array takes a buffer of pinned memory first."""
+        pool = self.xp.cuda.PinnedMemoryPool()
         sizes: list[int] = []
 
         def allocate(size: int) -> Any:
@@ -82,10 +81,9 @@ class CuPy(Device):
 
         self.xp.cuda.set_pinned_memory_allocator(allocate)
         try:
-            yield found
+            yield lambda: len(sizes)
         finally:
             self.xp.cuda.set_pinned_memory_allocator(self.xp.get_default_pinned_memory_pool().malloc)
-        found.append(len(sizes))
 
 
 @contextmanager

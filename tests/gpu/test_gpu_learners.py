@@ -61,11 +61,6 @@ def cast(values, dtype):
     return tree.map(lambda x: x.astype(dtype) if getattr(x, "dtype", None) == np.float32 else x, values)
 
 
-def moved(device, task):
-    """A task with its arrays on the device."""
-    return type(task)(*map(device.put, task))
-
-
 def step(learner, params, task, chunk=None):
     """The meta-gradient, and the parameters after a step of Adam."""
     found = chunked_meta_grad(learner, params, task, chunk)
@@ -85,34 +80,34 @@ def predictions(learner, params, task):
 def test_same_step_and_predictions_as_on_numpy(device, name):
     learner, params, task = cast(drawn(name), np.float64)
     expected, after = step(learner, params, task)
-    found, there = step(learner, device.put(params), moved(device, task))
+    found, there = step(learner, device.put(params), device.put(task))
     device.assert_close(found, expected, 1e-9)
     device.assert_close(there, after, 1e-7)
-    device.assert_close(predictions(learner, there, moved(device, task)), predictions(learner, after, task), 1e-6)
+    device.assert_close(predictions(learner, there, device.put(task)), predictions(learner, after, task), 1e-6)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_same_loss_and_gradients_in_single_precision(device, name):
     learner, params, task = drawn(name)
     expected = learner.meta_grad(params, task)
-    found = learner.meta_grad(device.put(params), moved(device, task))
+    found = learner.meta_grad(device.put(params), device.put(task))
     device.assert_close((found.loss, found.grads), (expected.loss, expected.grads), 1e-4)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_step_and_predictions_copy_nothing(device, name):
     learner, params, task = drawn(name)
-    params, task = device.put(params), moved(device, task)
+    params, task = device.put(params), device.put(task)
     for _ in range(2):  # the first time constants are moved, once and for all
         with device.copies_to_device() as copied, device.no_copies_to_host():
             _, after = step(learner, params, task, chunk=None if "serial" in name else 1)
             predictions(learner, after, task)
-    assert copied == [0]
+    assert copied() == 0
 
 
 def test_meta_networks_with_one_example_a_class(device):
     learner, params, task = cast(drawn("meta-networks", shot=1), np.float64)
-    found = learner.meta_grad(device.put(params), moved(device, task))
+    found = learner.meta_grad(device.put(params), device.put(task))
     device.assert_close(found, learner.meta_grad(params, task), 1e-9)
 
 

@@ -93,4 +93,4 @@ def test_gradients_by_index_copy_nothing(device, name):
     x, rows = device.put([np.random.default_rng(0).normal(size=(3, 3)), np.array([2, 0, 2])])
     with device.no_copies_to_host(), device.copies_to_device() as copied:
         grad(lambda x: INDEXED[name](x, rows).sum())(x)
-    assert copied == [0]
+    assert copied() == 0
