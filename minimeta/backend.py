@@ -19,6 +19,7 @@ from minimeta import tree
 NAMESPACES: dict[type, Any] = {np.ndarray: np}
 
 DEVICES = ("numpy", "cupy")
+_INSTALL = "pip install 'minimeta[cuda13]', or 'minimeta[cuda12]' where the driver is older"
 
 
 def namespace(*arrays: Any) -> Any:
@@ -41,6 +42,29 @@ def namespace(*arrays: Any) -> Any:
             )
         found = xp
     return np if found is None else found
+
+
+def mixed(*arrays: Any) -> TypeError | None:
+    """The error of `namespace`, None where the arguments go together.
+
+    >>> mixed(1.0, np.ones(3))
+    """
+    try:
+        namespace(*arrays)
+    except TypeError as error:
+        return error
+    return None
+
+
+def beside(values: Any, leaf: Any) -> Any:
+    """The leaf; of a number an array that goes with those of the tree `values`.
+
+    >>> beside([np.ones(3)], 2.0)
+    array(2.)
+    """
+    if not isinstance(leaf, (int, float, np.generic)):
+        return leaf
+    return namespace(*(x.data if _is_tensor(x) else x for x in tree.leaves(values))).asarray(leaf)
 
 
 def _discover(array: Any) -> Any:
@@ -72,11 +96,24 @@ def _cupy() -> Any:
     try:
         import cupy
     except ImportError as error:
-        raise RuntimeError("minimeta.backend: 'cupy' needs CuPy, which is not installed") from error
-    # CuPy imports without a GPU, so the import alone proves nothing.
+        raise RuntimeError(f"minimeta.backend: 'cupy' needs CuPy, which is not installed: {_INSTALL}") from error
+    _check(cupy)
+    return cupy
+
+
+@cache
+def _check(cupy: Any) -> None:
+    """Raises RuntimeError naming what CuPy lacks here; it imports without a GPU, so the import alone proves nothing."""
+    if int(cupy.__version__.partition(".")[0]) < 14 or cupy.__version__ in ("14.0.0", "14.1.0"):
+        found = f"found {cupy.__version__}: {_INSTALL}"
+        raise RuntimeError(f"minimeta.backend: 'cupy' needs CuPy 14.0.1 or later but 14.1.0, {found}")
     if not cupy.cuda.is_available():
         raise RuntimeError("minimeta.backend: 'cupy' needs a CUDA GPU, and CuPy finds none on this machine")
-    return cupy
+    try:  # nor does a GPU prove that CUDA's compiler and its library of matrix products are there
+        twice = cupy.ones((2, 2)) * 2.0
+        cupy.matmul(twice, twice)
+    except (ImportError, OSError, RuntimeError) as error:
+        raise RuntimeError(f"minimeta.backend: 'cupy' lacks a part of CUDA ({error}): {_INSTALL}") from error
 
 
 def to_device(values: Any, device: str) -> Any:

@@ -48,6 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("interrupted")
         return INTERRUPTED
+    except MemoryError as error:
+        say(f"error: out of memory: {error}; fewer episodes at a time may fit (--tasks 1, or --set chunk=1)")
+        return FAILED
     except ArithmeticError as error:
         say(f"error: {error}")
         return FAILED

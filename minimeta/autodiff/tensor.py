@@ -79,6 +79,8 @@ class Tensor:
     # The bridge to NumPy and to other array libraries.
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        if hasattr(self.data, "get"):
+            raise TypeError("minimeta.Tensor: its array is on a device; minimeta.backend.asnumpy copies it to the host")
         return np.array(self.data, dtype=dtype, copy=copy)
 
     def __dlpack__(self, **options: Any) -> Any:

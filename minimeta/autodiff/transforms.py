@@ -224,7 +224,7 @@ class _Variables:
         if len(set(positions)) < len(positions):
             raise ValueError(f"minimeta.{name}: argnums={argnums} names an argument twice")
         self.trees = [
-            tree.unflatten(args[i], [_fresh(name, i, path, leaf) for path, leaf in tree.items(args[i])])
+            tree.unflatten(args[i], [_fresh(name, args, i, path, leaf) for path, leaf in tree.items(args[i])])
             for i in positions
         ]
         self.leaves: list[Tensor] = tree.leaves(self.trees)
@@ -257,9 +257,9 @@ class _Variables:
         return tuple(tree.unflatten(self.trees, gradients))
 
 
-def _fresh(name: str, position: int, path: tuple[str, ...], leaf: Any) -> Tensor:
+def _fresh(name: str, args: tuple[Any, ...], position: int, path: tuple[str, ...], leaf: Any) -> Tensor:
     """The leaf under a node of its own; its parent is the node it came with, if any."""
-    tensor = _tensor(leaf)
+    tensor = _tensor(backend.beside(args, leaf))
     xp = backend.namespace(tensor.data)
     if tensor.dtype not in (xp.float32, xp.float64):
         place = f"argument {position}" + "".join(f"[{key!r}]" for key in path)

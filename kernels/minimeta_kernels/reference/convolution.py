@@ -10,14 +10,16 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from minimeta_kernels.reference.modules import array_module
 from minimeta_kernels.registry import register
 
 Pair = tuple[int, int]
 Pads = tuple[Pair, Pair]  # ((top, bottom), (left, right))
 
-#: Patches are gathered in pieces of about this many numbers, so that they stay in the processor's cache.
-_PIECE = 1 << 18
+#: Patches are gathered in pieces of about this many numbers: on the CPU so few that they stay in its cache.
+_PIECE, _PIECE_ON_DEVICE = 1 << 18, 1 << 26
 
 
 @register("conv", "reference")
@@ -90,7 +92,7 @@ def _patches(xp: Any, x: Any, kernel: Pair, stride: Pair, pads: Pads) -> Iterato
     pixels, depth = height * width, kernel[0] * kernel[1] * channels
     if not tasks * images * pixels * depth:
         return
-    at_once = max(1, _PIECE // (pixels * depth))
+    at_once = max(1, (_PIECE if xp is np else _PIECE_ON_DEVICE) // (pixels * depth))
     step_images = min(images, at_once)
     step_tasks = max(1, min(tasks, at_once // images))
     (top, bottom), (left, right) = pads

@@ -25,7 +25,8 @@ def _differences(x: Any, y: Any) -> Any:
 @register("sqeuclidean", "reference")
 def sqeuclidean(x: Any, y: Any) -> Any:
     """Squared Euclidean distances D_ij = |x_i - y_j|^2, (B, Q, D), (B, S, D) -> (B, Q, S)."""
-    return array_module(x).sum(_differences(x, y) ** 2, axis=-1)
+    xp = array_module(x)
+    return xp.sum(xp.square(_differences(x, y)), axis=-1)
 
 
 @register("sqeuclidean_vjp", "reference")
