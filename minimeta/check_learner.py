@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from minimeta import optim, tree
+from minimeta import backend, optim, tree
 from minimeta.autodiff import Node
 from minimeta.checkpoint import load, save
 from minimeta.data import glyphs
@@ -26,16 +26,17 @@ def check_learner(
     transductive: bool = False,
     overfit_steps: int = 60,
     seed: int = 0,
+    device: str = "numpy",
 ) -> list[str]:
     """Run every check of the protocol on `learner` and return their names; a small learner keeps this to seconds.
 
-    Episodes are `way`-way `shot`-shot drawings of `size` x `size` pixels. `transductive` declares that queries see
-    each other, as the learner itself does what `Learner` lists; checks of that are then left out.
+    Episodes are `way`-way `shot`-shot drawings of `size` x `size` pixels, on `device`. `transductive` declares that
+    queries see each other, as the learner itself does what `Learner` lists; checks of that are then left out.
     Raises AssertionError naming the broken promise.
     """
     sampler = EpisodeSampler(glyphs.load("train", classes=20, size=size, seed=seed), way, shot, 2, seed=seed)
-    episode = _float64(sampler.batch(0, 3))
-    params = _float64(learner.init(np.random.default_rng(seed)))
+    episode = backend.to_device(_float64(sampler.batch(0, 3)), device)
+    params = backend.to_device(_float64(learner.init(np.random.default_rng(seed))), device)
     checks: dict[str, Any] = {
         "shapes": _shapes,
         "determinism": _determinism,
@@ -54,7 +55,9 @@ def check_learner(
         if check is not None:
             check(learner, params, episode)
             done.append(name)
-    _overfits(learner, sampler.batch(0, 1), overfit_steps, seed)
+    fresh = learner.init(np.random.default_rng(seed)), sampler.batch(0, 1)
+    params, episode = backend.to_device(fresh, device)
+    _overfits(learner, params, episode, overfit_steps)
     return [*done, "overfits one episode"]
 
 
@@ -68,12 +71,15 @@ def _float64(values: Any) -> Any:
 
 
 def _logits(learner: Learner, params: Params, episode: Episode) -> np.ndarray:
-    return np.asarray(learner.predict(params, learner.adapt(params, *episode[:2], episode.n_way), episode.xq))
+    logits: np.ndarray = backend.asnumpy(
+        learner.predict(params, learner.adapt(params, *episode[:2], episode.n_way), episode.xq)
+    )
+    return logits
 
 
 def _same(name: str, actual: Any, expected: Any, tolerance: float = 1e-9) -> None:
     for (path, a), (_, b) in zip(tree.items(actual), tree.items(expected), strict=True):
-        a, b = np.asarray(a), np.asarray(b)
+        a, b = backend.asnumpy((a, b))
         scale = max(1.0, float(np.abs(b).max(initial=0)))
         off = float(np.abs(a - b).max(initial=0)) if a.shape == b.shape else np.inf
         if not off <= tolerance * scale:
@@ -101,7 +107,7 @@ def _determinism(learner: Learner, params: Params, episode: Episode) -> None:
 
 def _label_permutation(learner: Learner, params: Params, episode: Episode) -> None:
     order = np.roll(np.arange(episode.n_way), 1)
-    renamed = episode._replace(ys=order[episode.ys])
+    renamed = episode._replace(ys=_like(episode.ys, order)[episode.ys])
     _same("label permutation", _logits(learner, params, renamed)[..., order], _logits(learner, params, episode))
 
 
@@ -136,13 +142,17 @@ def _meta_gradient(learner: Learner, params: Params, episode: Episode) -> None:
     grads = learner.meta_grad(params, episode).grads
     for seed in range(3):
         rng = np.random.default_rng(seed)
-        direction = tree.map(lambda w: rng.standard_normal(w.shape), grads)  # noqa: B023 (used at once)
+        direction = tree.map(lambda w: _like(w, rng.standard_normal(w.shape)), grads)  # noqa: B023 (used at once)
         slope = sum(float((g * d).sum()) for g, d in zip(tree.leaves(grads), tree.leaves(direction), strict=True))
         # short enough that hardly any ReLU switches on the way
         ahead, behind = (float(learner.meta_loss(_moved(params, direction, t), episode)[0]) for t in (1e-7, -1e-7))
         numeric = (ahead - behind) / 2e-7
         if abs(slope - numeric) > 1e-6 * max(1.0, abs(numeric)):
             raise AssertionError(f"check_learner: meta-gradient: {slope} along a direction, by differences {numeric}")
+
+
+def _like(array: Any, values: np.ndarray) -> Any:
+    return backend.namespace(array).asarray(values)
 
 
 def _moved(params: Params, direction: Params, distance: float) -> Params:
@@ -163,19 +173,19 @@ def _save_and_load(learner: Learner, params: Params, episode: Episode) -> None:
         save(path, params)
         loaded, _ = load(path)
     _same("save and load", loaded, params, 0)
+    loaded = tree.map(_like, params, loaded)
     _same("predict after load", _logits(learner, loaded, episode), _logits(learner, params, episode), 0)
 
 
 def _constant_scores(learner: Learner, params: Params, episode: Episode) -> None:
     """A learner that tells no class from another gets 1/N, not a lucky index."""
-    constant = np.zeros((*episode.yq.shape, episode.n_way))
+    constant = backend.namespace(episode.yq).zeros((*episode.yq.shape, episode.n_way))
     _same("constant scores", accuracy(constant, episode.yq).mean(), 1 / episode.n_way)
 
 
-def _overfits(learner: Learner, episode: Episode, steps: int, seed: int) -> None:
+def _overfits(learner: Learner, params: Params, episode: Episode, steps: int) -> None:
     if not learner.exact_gradient:  # the queries may have no part in what is descended
         episode = episode._replace(xq=episode.xs, yq=episode.ys)
-    params = learner.init(np.random.default_rng(seed))
     optimizer = optim.adam(1e-2)
     state = optimizer.init(trainable(params))
     first = last = float(learner.meta_loss(params, episode)[0])

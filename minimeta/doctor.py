@@ -58,7 +58,7 @@ def examine() -> dict[str, Any]:
         "machine": machine(),
         "threads": {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ},
         "kernels": kernels(),
-        "gpu": _gpu(),
+        "gpu": gpu(),
         "data": _data(),
     }
 
@@ -103,7 +103,8 @@ def _cpu() -> str:
     return names[0] if names else platform.machine()
 
 
-def _gpu() -> str:
+def gpu() -> str:
+    """The name of the first GPU, or what is missing to compute on one."""
     try:
         cupy = backend.module("cupy")
     except RuntimeError as error:

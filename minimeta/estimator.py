@@ -37,7 +37,7 @@ class FewShotClassifier:
 
     `model` is the folder of a run, a `Model` (`experiment.load_model`), or a learner alone; its parameters are then
     drawn by `seed`, which is of use for learners that have none, such as nearest neighbours. `seed` also draws the
-    order of the examples for learners to which it matters.
+    order of the examples for learners to which it matters. `backend` is where to compute: "numpy", or "cupy" on a GPU.
 
     Examples are images [n, H, W, C] or, grey, [n, H, W], float 0..1 or uint8 0..255; features [n, D], for a learner
     that takes them; or a list of paths of image files. A trained model wants the size it was trained on, and ink = 1
@@ -56,11 +56,12 @@ class FewShotClassifier:
 
     model: Model | Learner | str | PathLike[str]
     seed: int = 0
+    backend: str = "numpy"
 
     @classmethod
-    def load(cls, folder: str | PathLike[str], seed: int = 0) -> Self:
+    def load(cls, folder: str | PathLike[str], seed: int = 0, backend: str = "numpy") -> Self:
         """A classifier with the best model of a run folder, read now. Raises what `experiment.load_model` raises."""
-        return cls(load_model(folder), seed)
+        return cls(load_model(folder), seed, backend)
 
     def fit(self, X: Any, y: Any) -> Self:
         """Learn the classes of y [n] from the examples X, and forget any others. Returns self.
@@ -68,7 +69,7 @@ class FewShotClassifier:
         Raises ValueError or TypeError for a model that cannot classify, for examples that are none or not as the
         model takes them, NaN or infinite, for labels that are missing or continuous, and for fewer than two classes.
         """
-        trained = _trained(self.model, self.seed)
+        trained = _trained(self.model, self.seed, self.backend)
         xs, labels = _labelled(X, y, trained)
         return self._adapt(trained, xs, labels)
 
@@ -78,7 +79,7 @@ class FewShotClassifier:
         `classes`, as scikit-learn's tools pass it, are the labels allowed. Raises as `fit` does and for a label not
         allowed, and then nothing has changed.
         """
-        trained = self._trained if self._fitted() else _trained(self.model, self.seed)
+        trained = self._trained if self._fitted() else _trained(self.model, self.seed, self.backend)
         xs, labels = _labelled(X, y, trained)
         if classes is not None:
             allowed = set(_label_array(classes))
@@ -98,9 +99,10 @@ class FewShotClassifier:
         if not self._fitted():
             raise NotFittedError("this FewShotClassifier is not fitted yet: call fit first")
         xq = _examples(X, self._trained)
-        learner, params, *_ = self._trained
+        learner, params, device, *_ = self._trained
         chunks = [xq[None, start : start + EXAMPLES_AT_ONCE] for start in range(0, len(xq), EXAMPLES_AT_ONCE)]
-        scores = [backend.asnumpy(learner.predict(params, self._state, chunk))[0] for chunk in chunks]
+        predictions = (learner.predict(params, self._state, backend.to_device(chunk, device)) for chunk in chunks)
+        scores = [backend.asnumpy(logits)[0] for logits in predictions]
         logits = np.concatenate(scores).astype(np.float64)
         if logits.shape[1:] != self.classes_.shape:
             raise ValueError(f"{learner} does not classify: {len(self.classes_)} classes get scores {logits.shape[1:]}")
@@ -134,7 +136,7 @@ class FewShotClassifier:
 
     def __repr__(self) -> str:
         model = self.model.learner if isinstance(self.model, Model) else self.model  # weights would fill pages
-        return f"FewShotClassifier({model!r}, seed={self.seed!r})"
+        return f"FewShotClassifier({model!r}, seed={self.seed!r}, backend={self.backend!r})"
 
     def __sklearn_tags__(self) -> Any:
         from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags  # nobody but scikit-learn calls this
@@ -155,34 +157,38 @@ class FewShotClassifier:
         classes, ids = _numbered(labels)
         if len(classes) < 2:
             raise ValueError(f"y holds one class only, {str(classes[0])!r}; a classifier needs two")
-        learner, params, *_ = trained
+        learner, params, device, *_ = trained
         shuffled = np.random.default_rng(self.seed).permutation(len(xs)) if learner.order_sensitive else slice(None)
-        self._state = learner.adapt(params, xs[shuffled][None], ids[shuffled][None], len(classes))
+        support, numbers = backend.to_device((xs[shuffled][None], ids[shuffled][None]), device)
+        self._state = learner.adapt(params, support, numbers, len(classes))
         self._trained, self._xs, self._labels = trained._replace(shape=xs.shape[1:]), xs, labels
         self.classes_, self.n_features_in_ = classes, math.prod(xs.shape[1:])
         return self
 
 
 class _Trained(NamedTuple):
-    """A learner ready to adapt: the shape of an example, None if any will do, and the data it was trained on."""
+    """A learner ready to adapt, on its device: the shape of an example, None if any will do, the data it knows."""
 
     learner: Learner
     params: Params
+    device: str
     shape: tuple[int, ...] | None
     data: str | None
 
 
-def _trained(model: Any, seed: int) -> _Trained:
+def _trained(model: Any, seed: int, device: str) -> _Trained:
     if isinstance(model, str | PathLike):
         model = load_model(model)
     if isinstance(model, Model):
         trial = trial_of(model.recipe)
         if trial.way == 0:
             raise ValueError(f"model={model.recipe.learner} trained on {trial.data}, not classes: it cannot classify")
-        return _Trained(model.learner, model.params, (trial.size, trial.size, trial.channels), trial.data)
+        params = backend.to_device(model.params, device)
+        return _Trained(model.learner, params, device, (trial.size, trial.size, trial.channels), trial.data)
     if isinstance(model, type) or not hasattr(model, "adapt"):
         raise TypeError(f"model={model!r}: need the folder of a run, a Model or a learner")
-    return _Trained(model, model.init(np.random.default_rng(seed)), None, None)
+    params = backend.to_device(model.init(np.random.default_rng(seed)), device)
+    return _Trained(model, params, device, None, None)
 
 
 def _labelled(X: Any, y: Any, trained: _Trained) -> tuple[np.ndarray, np.ndarray]:

@@ -221,6 +221,7 @@ def run(
         "versions": doctor.versions(),
         "git_revision": doctor.git_revision(),
         "machine": doctor.machine(),
+        **({"gpu": doctor.gpu()} if recipe.backend == "cupy" else {}),
         "config": recipe.record(),
     }
     checkpoint.write_json(files.results, {**record, **about})
@@ -236,8 +237,8 @@ def run(
     return result, outcome
 
 
-def draw_memory(model: Model, drawn: Source, path: Path) -> None:
-    """Draw where the heads of a model's memory read and wrote, over the first sequence of `drawn`.
+def draw_memory(model: Model, drawn: Source, path: Path, device: str = "numpy") -> None:
+    """Draw where the heads of a model's memory read and wrote, over the first sequence of `drawn`, run on `device`.
 
     Raises ValueError for a model without such a memory, ImportError where matplotlib is missing.
     """
@@ -245,7 +246,7 @@ def draw_memory(model: Model, drawn: Source, path: Path) -> None:
     if not memory_maps.drawable(learner):
         raise ValueError(f"{recipe.learner} has no memory with heads; ntm and mann have")
     task = drawn.episodes.batch(0, 1)
-    memory_maps.draw(learner, params, task, path, f"{recipe.learner} on {recipe.data}, {drawn.split}")
+    memory_maps.draw(learner, params, task, path, f"{recipe.learner} on {recipe.data}, {drawn.split}", device)
 
 
 def _check(learner: Learner, recipe: Recipe) -> None:

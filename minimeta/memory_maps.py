@@ -22,19 +22,20 @@ def drawable(learner: Any) -> bool:
     return bool(getattr(learner, "read_size", 0))
 
 
-def draw(learner: Any, params: Params, task: Any, path: Path, title: str = "") -> None:
-    """Draw the first of `task`, an `Episode` or `Sequences`, as a PNG file.
+def draw(learner: Any, params: Params, task: Any, path: Path, title: str = "", device: str = "numpy") -> None:
+    """Draw the first of `task`, an `Episode` or `Sequences` on the host, as a PNG file; the learner runs on `device`.
 
     `learner` is `drawable`. Raises ImportError where matplotlib is missing.
     """
     require("matplotlib", "matplotlib", path.name)
     from matplotlib.figure import Figure
 
+    params, there = backend.to_device((params, task), device)
     if isinstance(task, Sequences):
-        outputs, weights = backend.asnumpy(learner.trace(params, task.inputs[:1]))
+        outputs, weights = backend.asnumpy(learner.trace(params, there.inputs[:1]))
         above = _bit_rows(task, outputs[0])
     else:
-        xs, ys, _, _, n_way = task
+        xs, ys, _, _, n_way = there
         _, weights = backend.asnumpy(learner.trace(params, learner.sequence(xs[:1], ys[:1], n_way)))
         above = {}
     maps = {TITLES[name]: weight[0].mean(axis=1) for name, weight in weights.items()}
@@ -46,7 +47,7 @@ def draw(learner: Any, params: Params, task: Any, path: Path, title: str = "") -
     for axes, (name, image) in zip(panels, above.items(), strict=False):
         _show(axes, name, image.T, cmap="Greys")
     if not above:
-        _show_answers(panels[0], ys[0], backend.asnumpy(learner.presented(params, xs[:1], ys[:1], n_way))[0])
+        _show_answers(panels[0], task.ys[0], backend.asnumpy(learner.presented(params, xs[:1], ys[:1], n_way))[0])
     for axes, (name, image) in zip(panels[-len(maps) :], maps.items(), strict=True):
         shown = _show(axes, name, image.T[rows], cmap="magma", first=int(rows[0]))
         axes.yaxis.set_major_formatter(lambda row, _, size=image.shape[1]: str(round(row) % size))

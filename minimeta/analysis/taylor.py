@@ -47,7 +47,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minimeta import tree
+from minimeta import backend, tree
 from minimeta.analysis.taylor_problems import Loss, Problem
 from minimeta.autodiff import grad, hvp
 from minimeta.evaluation import half_interval
@@ -264,4 +264,4 @@ def _mean(trees: Sequence[Any]) -> Any:
 
 def _vector(gradient: Any) -> np.ndarray:
     """The mean over tasks, the leading axis of every leaf, as one vector."""
-    return np.concatenate([leaf.mean(0).ravel() for leaf in tree.leaves(gradient)])
+    return np.concatenate([backend.asnumpy(leaf.mean(0)).ravel() for leaf in tree.leaves(gradient)])

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from minimeta import layers, ops, sources, tree
-from minimeta.evaluation import Episodes
+from minimeta import backend, layers, ops, sources, tree
+from minimeta.evaluation import Episodes, OnDevice
 from minimeta.learners.base import Params
 
 Loss = Callable[[Params], Any]
@@ -43,7 +43,7 @@ class Problem:
 
     def start(self, tasks: int) -> Params:
         """The parameters once per task, [T, ...]: the gradient by them is that of every task."""
-        return tree.map(lambda w: np.repeat(w[None], tasks, axis=0), self.params)
+        return tree.map(lambda w: ops.repeat(w[None], tasks, axis=0), self.params)
 
     def losses(self, first: int, tasks: int) -> list[Loss]:
         """Of tasks number first .. first+tasks-1: the loss on each mini-batch, a mean over examples summed over tasks.
@@ -62,9 +62,12 @@ class Problem:
 
 
 def problem(
-    data: str, batches: int, *, activation: str = "tanh", seed: int = 0, data_dir: str | PathLike[str] | None = None
-) -> Problem:
+    data: str, batches: int, *, activation: str = "tanh", seed: int = 0,
+    data_dir: str | PathLike[str] | None = None, device: str = "numpy",
+) -> Problem:  # fmt: skip
     """Training tasks of `data`, a data set or folder of `minimeta.sources`; the seed draws tasks and parameters.
+
+    Their arrays are on `device`, "numpy" or "cupy".
 
     Waves go to a 1-40-40-1 net; drawings, 5 classes and one drawing of each per mini-batch, to three strided
     convolutions with batch norm by the mini-batch's statistics, and a linear layer. Raises ValueError for an unknown
@@ -77,6 +80,7 @@ def problem(
     # a sampler deals out queries too, one at least; they are not needed here
     episodes = sources.source(data, "train", way, size * batches, 1, seed=seed, data_dir=data_dir).episodes
     params = tree.map(lambda w: w.astype(np.float64), init(np.random.default_rng(seed)))
+    params, episodes = backend.to_device(params, device), OnDevice(episodes, device)
     return Problem(params, lambda params, x: forward(params, x, ACTIVATIONS[activation]), episodes, batches)
 
 

@@ -39,7 +39,7 @@ def add(commands: Any) -> None:
         "--batch-norm", metavar="MODE", help="statistics to normalise by: running, batch, support+1, episode"
     )
     parser.add_argument("--adapt-steps", type=int, metavar="N", help="adapt by N steps; the result after each")
-    parser.add_argument("--backend", choices=("numpy", "cupy"), default="numpy")
+    options.add_backend(parser, default=None)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(command=run)
 
@@ -105,7 +105,7 @@ def _on_lake_runs(args: argparse.Namespace, model: Model) -> tuple[dict[str, Any
         raise ValueError(f"--{name}: not with --protocol lake, whose runs are given")
     if model.recipe.data == "omniglot" and model.recipe.split != "lake":
         say(f"note: trained on split {model.recipe.split}, which has characters of the runs; see --split lake")
-    result, record = assess_lake(model, args.runs, args.backend)
+    result, record = assess_lake(model, args.runs, args.backend or model.recipe.backend)
     lines = [f"run{i:02d}: error {100 * error:.1f} %" for i, error in enumerate(record["error_by_run"], 1)]
     total = f"{len(lines)} runs: error {100 * (1 - result.mean):.2f} %; {record['way']}-way 1-shot, {result}"
     return record, "\n".join([*lines, total])

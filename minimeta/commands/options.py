@@ -21,6 +21,12 @@ def add_episodes(parser: argparse.ArgumentParser, which: str) -> None:
     parser.add_argument("--query", type=int, metavar="Q", help="queries per class; of repeat-copy repeats")
 
 
+def add_backend(parser: argparse.ArgumentParser, default: str | None = "numpy") -> None:
+    """Where to compute; None is where the run did."""
+    text = f"numpy, or cupy on a GPU; default: {default or 'that of the run'}"
+    parser.add_argument("--backend", choices=("numpy", "cupy"), default=default, help=text)
+
+
 def given(args: argparse.Namespace, *names: str) -> dict[str, Any]:
     """The options among `names` that the user gave a value.
 

@@ -23,6 +23,7 @@ def add(commands: Any) -> None:
     memory.add_argument("--shot", type=int, metavar="K", help="items of the sequence, or examples per class")
     memory.add_argument("--seed", type=int, metavar="S", help="of the sequence")
     memory.add_argument("--data-dir", metavar="D", help="the folder that holds omniglot/; default: $MINIMETA_DATA")
+    options.add_backend(memory)
     memory.add_argument("--out", metavar="FILE", help="a PNG file; default: DIR/memory.png")
     memory.set_defaults(command=run)
 
@@ -35,6 +36,6 @@ def run(args: argparse.Namespace) -> int:
     trial = replace(sequence_trial(model.recipe), **options.given(args, "shot", "seed"))
     path = Path(args.out or Path(args.dir) / "memory.png")
     path.parent.mkdir(parents=True, exist_ok=True)
-    draw_memory(model, trial.source(args.data_dir), path)
+    draw_memory(model, trial.source(args.data_dir), path, args.backend)
     print(path)
     return 0

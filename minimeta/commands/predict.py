@@ -6,6 +6,8 @@ import argparse
 import json
 from typing import Any
 
+from minimeta.commands import options
+
 
 def add(commands: Any) -> None:
     """Describe the command to argparse."""
@@ -17,6 +19,7 @@ def add(commands: Any) -> None:
     parser.add_argument("dir", metavar="DIR", help="the folder of a run")
     parser.add_argument("--support", required=True, metavar="FOLDER", help="one folder of example images per class")
     parser.add_argument("--query", required=True, nargs="+", metavar="FILE", help="images to classify")
+    options.add_backend(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON list")
     parser.set_defaults(command=run)
 
@@ -32,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
         raise DataError(f"{args.support}: has one class, {', '.join(support)}; need at least 2 to choose from")
     labels = [name for name, files in support.items() for _ in files]
     files = [file for files in support.values() for file in files]
-    classifier = FewShotClassifier.load(args.dir).fit(files, labels)
+    classifier = FewShotClassifier.load(args.dir, backend=args.backend).fit(files, labels)
     rows = classifier.predict_proba(args.query)
     answers = [_answer(file, classifier.classes_.tolist(), row) for file, row in zip(args.query, rows, strict=True)]
     print(json.dumps(answers) if args.json else "\n".join(map(_in_words, answers)))

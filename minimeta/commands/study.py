@@ -7,13 +7,13 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minimeta.commands import say
+from minimeta.commands import options, say
 
 if TYPE_CHECKING:
     from minimeta.analysis.taylor import Study
 
 #: Of the record, beside what was found.
-OPTIONS = ("k", "tasks", "alpha", "data", "activation", "same_batch", "seed")
+OPTIONS = ("k", "tasks", "alpha", "data", "activation", "same_batch", "seed", "backend")
 
 
 def add(commands: Any) -> None:
@@ -33,6 +33,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--activation", default="tanh", metavar="F", help="tanh (default), softplus; relu has kinks")
     parser.add_argument("--same-batch", action="store_true", help="take all inner steps on one mini-batch")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of tasks and parameters; default 0")
+    options.add_backend(parser)
     parser.add_argument("--out", metavar="DIR", help="for taylor.png; default: runs/study-taylor, numbered if taken")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(command=run)
@@ -47,7 +48,9 @@ def run(args: argparse.Namespace) -> int:
     taylor.check(args.k, args.tasks, args.alpha)
     picture = _picture(args.out)
     batches = taylor.mini_batches(args.k, args.same_batch)
-    tasks = problem(args.data, batches, activation=args.activation, seed=args.seed, data_dir=args.data_dir)
+    tasks = problem(
+        args.data, batches, activation=args.activation, seed=args.seed, data_dir=args.data_dir, device=args.backend
+    )
     with Progress(args.tasks, "tasks") as progress:
         found = taylor.study(tasks, args.k, args.tasks, args.alpha, same_batch=args.same_batch, report=progress.show)
     record = {**found.record(), **{name: getattr(args, name) for name in OPTIONS}}

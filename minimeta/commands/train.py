@@ -33,7 +33,7 @@ def add(commands: Any) -> None:
     budget.add_argument("--steps", type=int, metavar="N")
     budget.add_argument("--minutes", type=float, metavar="M", help="of wall clock, instead of --steps")
     parser.add_argument("--seed", type=int, metavar="S", help="of parameters and episodes; default 0")
-    parser.add_argument("--backend", choices=("numpy", "cupy"))
+    options.add_backend(parser, default=None)
     parser.add_argument("--out", metavar="DIR", help="a new folder; default: runs/LEARNER-DATA, numbered if taken")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out, or the latest by default")
     parser.add_argument(

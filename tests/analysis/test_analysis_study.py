@@ -30,6 +30,7 @@ def test_the_three_gradients_are_the_papers_at_the_default_rate(capsys, tmp_path
         assert all(0 < half < 0.1 for half in found["ci95"][name])
     data, tasks = (args[1], 8) if args else ("sinusoid", 40)
     options = {"k": 2, "tasks": tasks, "alpha": 0.001, "data": data, "activation": "tanh", "same_batch": False}
+    options["backend"] = "numpy"
     assert {name: found[name] for name in options} == options
     assert found["alphas"][:2] == [0.001, 0.0005]
 

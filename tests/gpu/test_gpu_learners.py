@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from minimeta import backend, learners, optim, tree
+from minimeta.check_learner import check_learner
 from minimeta.data import EpisodeSampler, SequenceSampler, SinusoidSampler, glyphs
 from minimeta.evaluation import OnDevice
 from minimeta.learners.base import chunked_meta_grad, trainable
@@ -118,3 +119,9 @@ def test_episodes_and_first_weights_are_those_of_numpy(device):
     device.assert_close(there, here, 0)
     device.assert_close(device.put(params), params, 0)
     assert tree.map(lambda x: x.tobytes(), backend.asnumpy(device.put(params))) == tree.map(np.ndarray.tobytes, params)
+
+
+@pytest.mark.parametrize(("name", "hyper"), [("prototypical", {}), ("maml", {"way": 3, "batch_norm": "support+1"})])
+def test_learners_keep_their_promises_on_the_device(device, name, hyper):
+    learner = learners.make(name, filters=4, **hyper)
+    assert check_learner(learner, device="cupy") == check_learner(learner)

@@ -4,8 +4,10 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from minimeta import learners
+from minimeta import backend, learners
+from minimeta.cli import main
 from minimeta.data import EpisodeSampler, glyphs
 from minimeta.evaluation import OnDevice, evaluate
 from minimeta.training import DivergedError, Settings, train
@@ -100,3 +102,76 @@ def test_an_evaluation_is_that_on_numpy(device):
     found = evaluate(learner, device.put(params), OnDevice(episodes("test"), "cupy"), 6)
     expected = evaluate(learner, params, episodes("test"), 6)
     assert found.mean == pytest.approx(expected.mean)
+
+
+SMALL = ("size=8", "blocks=1", "filters=2", "validation_episodes=4", "log_every=2")
+FLAGS = ["--steps", "4", "--way", "3", "--query", "2", *(part for value in SMALL for part in ("--set", value))]
+
+
+def command(*words):
+    """A command that shall succeed."""
+    assert main([str(word) for word in words]) == 0
+
+
+def test_commands_of_a_trained_model(device, tmp_path, capsys):
+    for place in ("numpy", "cupy"):
+        folder = tmp_path / place
+        command("train", "prototypical", *FLAGS, "--backend", place, "--out", folder)
+    results = [json.loads((tmp_path / name / "results.json").read_text()) for name in ("numpy", "cupy")]
+    assert [record["backend"] for record in results] == ["numpy", "cupy"]
+    assert "gpu" in results[1]
+    logs = [(tmp_path / name / "log.jsonl").read_text().splitlines() for name in ("numpy", "cupy")]
+    losses = [[json.loads(line)["loss"] for line in log[:2]] for log in logs]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    assert results[1]["accuracy"] == pytest.approx(results[0]["accuracy"], abs=0.01)
+    capsys.readouterr()
+    for more, expected in (((), "cupy"), (("--backend", "numpy"), "numpy")):
+        command("evaluate", folder, "--episodes", 5, "--json", *more)
+        assert json.loads(capsys.readouterr().out)["backend"] == expected
+
+
+def test_images_are_named_as_on_numpy(device, tmp_path, capsys):
+    command("train", "prototypical", *FLAGS, "--out", tmp_path / "run")
+    for name, images in zip("ab", glyphs.load("test", classes=2).images, strict=True):
+        (tmp_path / "support" / name).mkdir(parents=True)
+        for number, image in enumerate(images[:3]):
+            Image.fromarray(255 - image[..., 0]).save(tmp_path / "support" / name / f"{number}.png")
+    answers = []
+    capsys.readouterr()
+    for place in ("numpy", "cupy"):
+        query = tmp_path / "support/a/2.png"
+        words = ("predict", tmp_path / "run", "--support", tmp_path / "support", "--query", query, "--json")
+        command(*words, "--backend", place)
+        answers.append(json.loads(capsys.readouterr().out)[0])
+    assert answers[0]["probabilities"] == pytest.approx(answers[1]["probabilities"], rel=1e-3, abs=1e-5)
+
+
+def test_a_memory_is_drawn(device, tmp_path):
+    flags = ["--steps", "2", "--set", "hidden=6", "--set", "rows=8", "--set", "width=4", "--shot", "2"]
+    command("train", "ntm", "--data", "copy", *flags, "--backend", "cupy", "--out", tmp_path / "run")
+    command("plot", "memory", tmp_path / "run", "--backend", "cupy", "--out", tmp_path / "there.png")
+    assert (tmp_path / "there.png").stat().st_size > 0
+
+
+def test_the_study_is_that_on_numpy(device, tmp_path, capsys):
+    found = []
+    for place in ("numpy", "cupy"):
+        out = tmp_path / place
+        command("study", "taylor", "--tasks", 4, "--json", "--backend", place, "--out", out)
+        found.append(json.loads(capsys.readouterr().out))
+    for part in ("coefficients", "residuals"):
+        for name, values in found[0][part].items():
+            assert found[1][part][name] == pytest.approx(values, rel=1e-6)
+    assert [record["backend"] for record in found] == ["numpy", "cupy"]
+
+
+def test_without_a_gpu_a_command_says_what_is_missing(monkeypatch, tmp_path, capsys):
+    with at_work("double") as double:
+        monkeypatch.setattr(double.xp.cuda, "is_available", lambda: False)
+        backend._check.cache_clear()
+        assert main(["train", "--backend", "cupy", "--out", str(tmp_path / "run")]) == 2
+        assert "error: minimeta.backend: 'cupy' needs a CUDA GPU" in capsys.readouterr().err
+        assert not (tmp_path / "run").exists()
+        assert main(["doctor"]) == 0
+        assert "'cupy' needs a CUDA GPU, and CuPy finds none" in capsys.readouterr().out
+    backend._check.cache_clear()

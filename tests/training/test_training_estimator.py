@@ -233,10 +233,10 @@ def test_a_fitted_classifier_survives_pickling_and_copying(run):
 
 def test_the_constructor_keeps_its_arguments_and_does_nothing(model):
     classifier = FewShotClassifier("no/such/folder", seed=3)
-    assert vars(classifier) == classifier.get_params() == {"model": "no/such/folder", "seed": 3}
+    assert vars(classifier) == classifier.get_params() == {"model": "no/such/folder", "seed": 3, "backend": "numpy"}
     assert classifier.set_params(model=model, seed=4) is classifier
     assert classifier.model is model
-    assert repr(classifier) == f"FewShotClassifier({model.learner!r}, seed=4)"
+    assert repr(classifier) == f"FewShotClassifier({model.learner!r}, seed=4, backend='numpy')"
     with pytest.raises(ValueError, match="no parameter 'sede'; it has model, seed"):
         classifier.set_params(sede=1)
 
