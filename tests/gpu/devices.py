@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -71,12 +72,16 @@ class CuPy(Device):
 
     @contextmanager
     def copies_to_device(self) -> Iterator[Callable[[], int]]:
-        """As the double's: each copy of an array takes a buffer of pinned memory first."""
+        """As the double's: each copy of an array takes a buffer of pinned memory first.
+
+        Of more than 8 arrays that CuPy joins it sends the addresses, which is nobody's copy.
+        """
         pool = self.xp.cuda.PinnedMemoryPool()
         sizes: list[int] = []
 
         def allocate(size: int) -> Any:
-            sizes.append(size)
+            if Path(sys._getframe(1).f_code.co_filename).name != "join.py":
+                sizes.append(size)
             return pool.malloc(size)
 
         self.xp.cuda.set_pinned_memory_allocator(allocate)

@@ -409,3 +409,12 @@ def test_a_reader_that_leaves_early_ends_the_command_without_a_message():
         process.stdout.close()  # before the first line is written
         assert process.stderr.read() == b""
     assert process.returncode == 141  # not success: a run would have been cut short
+
+
+def test_running_out_of_memory_is_said_with_a_way_out(capsys, monkeypatch):
+    def fail():
+        raise MemoryError("8 GB asked for, 2 are free")
+
+    monkeypatch.setattr(doctor, "examine", fail)
+    assert main(["doctor"]) == 1
+    assert "error: out of memory: 8 GB asked for, 2 are free; fewer episodes" in capsys.readouterr().err
