@@ -1,8 +1,8 @@
 """The command line: `minimeta train`, `minimeta evaluate` and the other modules of `minimeta.commands`.
 
-Results go to stdout, progress and errors to stderr. Exit codes: 0 done; 1 training failed (the loss diverged); 2 the
-request cannot be met, explained in one line; 130 ended by Ctrl-C, with everything saved, so that a script which goes on
-after success does not take half a run for a whole one.
+Results go to stdout, progress and errors to stderr. Exit codes: 0 done; 1 training failed (the loss diverged,
+memory ran out); 2 the request cannot be met, explained in one line; 130 ended by Ctrl-C, with everything saved, so that
+a script which goes on after success does not take half a run for a whole one.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         say("interrupted")
         return INTERRUPTED
     except MemoryError as error:
-        say(f"error: out of memory: {error}; fewer episodes at a time may fit (--tasks 1, or --set chunk=1)")
+        reason = f" ({error})" if str(error) else ""
+        say(f"error: out of memory{reason}; fewer episodes at a time may fit: --tasks 1, or --set chunk=1")
         return FAILED
     except ArithmeticError as error:
         say(f"error: {error}")

@@ -227,18 +227,18 @@ class _Loop:
         weights, optimizer = self.optimizer.update(grads, state.optimizer, trainable(state.params), progress)
         running = {"running": aux["running"]} if "running" in aux else {}
         params = {**state.params, **weights, **running}
-        return replace(
-            state, params=params, optimizer=optimizer, step=step, seconds=time.monotonic() - self.started
-        )
+        seconds = time.monotonic() - self.started
+        return replace(state, params=params, optimizer=optimizer, step=step, seconds=seconds)
 
     def read(self, state: State) -> State:
         """Sum up what has not been read yet, in one copy from a device, and log the averages where they are due."""
         window, unread, self.unread = state.window, self.unread, []
-        for (step, lr, _), self.measured in zip(unread, backend.floats([m.values for m in unread]), strict=True):
-            if not math.isfinite(self.measured["loss"]):
+        for (step, lr, _), values in zip(unread, backend.floats([m.values for m in unread]), strict=True):
+            self.measured = values
+            if not math.isfinite(values["loss"]):
                 advice = "a lower learning rate (lr) or a bound on the gradient (clip_norm) may help"
-                raise DivergedError(f"step {step}: the loss is {self.measured['loss']}; {advice}")
-            window = {name: window.get(name, 0.0) + value for name, value in {"steps": 1.0, **self.measured}.items()}
+                raise DivergedError(f"step {step}: the loss is {values['loss']}; {advice}")
+            window = {name: window.get(name, 0.0) + value for name, value in {"steps": 1.0, **values}.items()}
             if step % self.settings.log_every == 0:
                 averages = {name: total / window["steps"] for name, total in window.items() if name != "steps"}
                 self.folder.append({"step": step, **averages, "lr": lr, "seconds": state.seconds})

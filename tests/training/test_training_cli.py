@@ -417,4 +417,4 @@ def test_running_out_of_memory_is_said_with_a_way_out(capsys, monkeypatch):
 
     monkeypatch.setattr(doctor, "examine", fail)
     assert main(["doctor"]) == 1
-    assert "error: out of memory: 8 GB asked for, 2 are free; fewer episodes" in capsys.readouterr().err
+    assert "error: out of memory (8 GB asked for, 2 are free); fewer episodes" in capsys.readouterr().err

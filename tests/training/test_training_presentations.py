@@ -281,8 +281,7 @@ def test_a_crashed_run_goes_on_to_the_same_bits(mann, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr(MANN, "meta_loss", crash)
-        with pytest.raises(MemoryError):
-            main(command)
+        assert main(command) == 1
     assert checkpoint.load(tmp_path / "run/state.safetensors")[1]["step"] == 2
     assert main([*command, "--resume"]) == 0
     assert left(tmp_path / "run") == left(mann)
