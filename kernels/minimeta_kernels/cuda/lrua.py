@@ -50,12 +50,13 @@ def lrua(
     arrays = [memory, weights, usage, keys, adds, gates]
     sizes, each = _sizes("lrua", arrays), shape(keys)[:2]
     trajectory = [(*each, sizes.rows, sizes.width), (*each, sizes.heads, sizes.rows)]
-    *found, memories, all_weights, least_used = _run(
+    reads, *state, memories, all_weights, least_used = _run(
         "lrua", sizes, arrays, [*map(shape, (keys, memory, weights, usage)), *trajectory],
         [np.int32(each[1]), *sizes.scalars(), float(decay), np.bool_(shared), float(eps)],
         index_shapes=[(*each, sizes.heads)],
     )  # fmt: skip
-    return LRUA(*found, least_used, memories, all_weights)
+    memory, weights, usage = state
+    return LRUA(reads, memory, weights, usage, least_used, memories, all_weights)
 
 
 def lrua_vjp(

@@ -54,9 +54,9 @@ def _vjp(
 
 def _vjp2(side: int, cotangents: Any, g: Any, x: Any, gamma: Any, beta: Any, eps: float) -> tuple[Any, Any, Any]:
     """The gradients of g, x and gamma: the derivatives along the cotangents, see entries.differentiable."""
-    moved = [Dual(a, c) for a, c in zip((x, gamma, beta), cotangents, strict=True)]
-    found = _forward(side, *moved, eps)
-    to_x, g_gamma, _ = _vjp(side, g, found.top, found.mean, found.var, *moved, eps)
+    x, gamma, beta = (Dual(a, c) for a, c in zip((x, gamma, beta), cotangents, strict=True))
+    found = _forward(side, x, gamma, beta, eps)
+    to_x, g_gamma, _ = _vjp(side, g, found.top, found.mean, found.var, x, gamma, beta, eps)
     return found.pooled.tangent, to_x.tangent, g_gamma.tangent
 
 

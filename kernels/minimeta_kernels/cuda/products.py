@@ -57,7 +57,7 @@ def _convolution(
 
 def matmul(a: Any, b: Any) -> Any:
     """a @ b, (..., M, K), (..., K, N) -> (..., M, N); leading axes broadcast. Transposed matrices are not copied."""
-    m, k, n = *a.shape[-2:], b.shape[-1]
+    (m, k), n = a.shape[-2:], b.shape[-1]
     if k != b.shape[-2]:
         raise ValueError(f"matmul: inner sizes differ: {a.shape} and {b.shape}")
     lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])

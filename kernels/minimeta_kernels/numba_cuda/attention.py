@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from minimeta_kernels.numba_cuda.launch import THREADS, cuda, entry, run
+from minimeta_kernels.numba_cuda.launch import THREADS, compiled, cuda, device, entry, run
 from minimeta_kernels.reference.modules import array_module
 
 
-@cuda.jit
+@compiled
 def _inverse_lengths(x: Any, eps: Any, out: Any) -> None:
     # out [B, N] = 1 / sqrt(|x|^2 + eps^2), one thread a row
     n, b = cuda.grid(2)
@@ -23,7 +23,7 @@ def _inverse_lengths(x: Any, eps: Any, out: Any) -> None:
         out[b, n] = 1 / math.sqrt(squares)
 
 
-@cuda.jit(device=True)
+@device
 def _score(x: Any, y: Any, x_scale: Any, y_scale: Any, temperature: Any) -> Any:
     total = x[0] * 0
     for d in range(x.shape[0]):
@@ -31,7 +31,7 @@ def _score(x: Any, y: Any, x_scale: Any, y_scale: Any, temperature: Any) -> Any:
     return temperature * x_scale * y_scale * total
 
 
-@cuda.jit
+@compiled
 def _attend(x: Any, y: Any, v: Any, x_scale: Any, y_scale: Any, temperature: Any, out: Any, log_sum: Any) -> None:
     q, b = cuda.grid(2)
     if q < x.shape[1]:
@@ -55,7 +55,7 @@ def _attend(x: Any, y: Any, v: Any, x_scale: Any, y_scale: Any, temperature: Any
         log_sum[b, q] = largest + math.log(total)
 
 
-@cuda.jit
+@compiled
 def _slopes(
     g: Any, x: Any, y: Any, v: Any, x_scale: Any, y_scale: Any, temperature: Any, out: Any, log_sum: Any,
     weights: Any, slopes: Any,
@@ -71,7 +71,7 @@ def _slopes(
         slopes[b, q, s] = temperature * weight * pulled
 
 
-@cuda.jit
+@compiled
 def _to_values(weights: Any, g: Any, to_v: Any) -> None:
     c, s, b = cuda.grid(3)
     if c < to_v.shape[2] and s < to_v.shape[1]:
@@ -81,7 +81,7 @@ def _to_values(weights: Any, g: Any, to_v: Any) -> None:
         to_v[b, s, c] = total
 
 
-@cuda.jit
+@compiled
 def _to_rows(slopes: Any, x: Any, y: Any, x_scale: Any, y_scale: Any, to_x: Any) -> None:
     # one thread a row of x: the sum over s of its slopes times unit rows of y, less what lies along x itself
     q, b = cuda.grid(2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numba import config, cuda, from_dtype
@@ -16,6 +16,17 @@ SIDE = 8
 THREADS = SIDE * SIDE
 
 Kernel = Callable[..., Any]
+Function = TypeVar("Function", bound=Kernel)
+
+
+def compiled(function: Kernel) -> Any:
+    """Decorator: the function is a kernel, `run` launches it."""
+    return cuda.jit(function)
+
+
+def device(function: Function) -> Function:
+    """Decorator: kernels may call the function."""
+    return cuda.jit(device=True)(function)  # type: ignore[no-any-return]
 
 
 def entry(name: str) -> Callable[[Kernel], Kernel]:
@@ -58,4 +69,4 @@ def number(dtype: Any) -> Any:
     return from_dtype(dtype)
 
 
-__all__ = ["SIDE", "THREADS", "cuda", "entry", "number", "run"]
+__all__ = ["SIDE", "THREADS", "compiled", "cuda", "device", "entry", "number", "run"]

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from minimeta_kernels.numba_cuda.launch import SIDE, cuda, entry, run
+from minimeta_kernels.numba_cuda.launch import SIDE, compiled, cuda, device, entry, run
 from minimeta_kernels.reference.modules import array_module
 
 
-@cuda.jit
+@compiled
 def _choose(usage: Any, least_used: Any) -> None:
     # one thread a row: its rank is how many rows come before it in the order of (usage, index)
     n, b = cuda.grid(2)
@@ -27,7 +27,7 @@ def _choose(usage: Any, least_used: Any) -> None:
             least_used[b, rank] = n
 
 
-@cuda.jit(device=True)
+@device
 def _is_target(least_used: Any, r: Any, n: Any, shared: Any) -> Any:
     if not shared:
         return least_used[r] == n
@@ -38,7 +38,7 @@ def _is_target(least_used: Any, r: Any, n: Any, shared: Any) -> Any:
     return found
 
 
-@cuda.jit
+@compiled
 def _weigh_writes(weights: Any, gates: Any, least_used: Any, shared: Any, written: Any) -> None:
     n, r, b = cuda.grid(3)
     if n < weights.shape[2] and r < weights.shape[1]:
@@ -46,7 +46,7 @@ def _weigh_writes(weights: Any, gates: Any, least_used: Any, shared: Any, writte
         written[b, r, n] = gates[b, r] * weights[b, r, n] + (1 - gates[b, r]) * target
 
 
-@cuda.jit
+@compiled
 def _write(memory: Any, written: Any, adds: Any, least_used: Any, out: Any) -> None:
     i, n, b = cuda.grid(3)
     if i < memory.shape[2] and n < memory.shape[1]:
@@ -56,7 +56,7 @@ def _write(memory: Any, written: Any, adds: Any, least_used: Any, out: Any) -> N
         out[b, n, i] = total
 
 
-@cuda.jit
+@compiled
 def _pull_writes(
     g_memory: Any, g_written: Any, weights: Any, adds: Any, gates: Any, least_used: Any, shared: Any,
     to_weights: Any, slopes: Any,
@@ -72,7 +72,7 @@ def _pull_writes(
         slopes[b, r, n] = pulled * (weights[b, r, n] - target)
 
 
-@cuda.jit
+@compiled
 def _read_rows(weights: Any, memory: Any, out: Any) -> None:
     # out [B, R, W] = weights [B, R, N] memory [B, N, W]
     i, r, b = cuda.grid(3)
@@ -83,7 +83,7 @@ def _read_rows(weights: Any, memory: Any, out: Any) -> None:
         out[b, r, i] = total
 
 
-@cuda.jit
+@compiled
 def _sum_rows(values: Any, out: Any) -> None:
     # out [B, R], over the rows of [B, R, N]
     r, b = cuda.grid(2)
@@ -94,7 +94,7 @@ def _sum_rows(values: Any, out: Any) -> None:
         out[b, r] = total
 
 
-@cuda.jit
+@compiled
 def _compare(memory: Any, keys: Any, eps: Any, cosine: Any, scale: Any, squares: Any) -> None:
     # K and its c [B, R, N]; squares [B, 2, R, N] are |m|^2 and |k|^2, which the gradient needs
     n, r, b = cuda.grid(3)
@@ -109,7 +109,7 @@ def _compare(memory: Any, keys: Any, eps: Any, cosine: Any, scale: Any, squares:
         squares[b, 0, r, n], squares[b, 1, r, n] = row, key
 
 
-@cuda.jit
+@compiled
 def _softmax(cosine: Any, weights: Any) -> None:
     # over rows; cosines are at most 1, so that no largest need be taken off. One thread a head
     r, b = cuda.grid(2)
@@ -122,7 +122,7 @@ def _softmax(cosine: Any, weights: Any) -> None:
             weights[b, r, n] /= total
 
 
-@cuda.jit
+@compiled
 def _pull_softmax(weights: Any, g_reads: Any, g_weights: Any, memory: Any, pulled: Any) -> None:
     # from what pulls on the weights to what pulls on the cosines. One thread a head
     r, b = cuda.grid(2)
@@ -138,7 +138,7 @@ def _pull_softmax(weights: Any, g_reads: Any, g_weights: Any, memory: Any, pulle
             pulled[b, r, n] = weights[b, r, n] * (pulled[b, r, n] - mean)
 
 
-@cuda.jit
+@compiled
 def _pull_memory(
     weights: Any, g_reads: Any, pulled: Any, cosine: Any, scale: Any, squares: Any, keys: Any, memory: Any, out: Any
 ) -> None:
@@ -152,7 +152,7 @@ def _pull_memory(
         out[b, n, i] = total
 
 
-@cuda.jit
+@compiled
 def _pull_keys(pulled: Any, cosine: Any, scale: Any, squares: Any, keys: Any, memory: Any, out: Any) -> None:
     i, r, b = cuda.grid(3)
     if i < keys.shape[2] and r < keys.shape[1]:

@@ -5,26 +5,26 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from minimeta_kernels.numba_cuda.launch import SIDE, cuda, entry, number, run
+from minimeta_kernels.numba_cuda.launch import SIDE, compiled, cuda, device, entry, number, run
 from minimeta_kernels.reference.modules import array_module
 
 
-@cuda.jit(device=True)
+@device
 def _square(x: Any, y: Any) -> Any:
     return (x - y) * (x - y)
 
 
-@cuda.jit(device=True)
+@device
 def _square_slope(x: Any, y: Any) -> Any:
     return 2 * (x - y)
 
 
-@cuda.jit(device=True)
+@device
 def _absolute(x: Any, y: Any) -> Any:
     return abs(x - y)
 
 
-@cuda.jit(device=True)
+@device
 def _absolute_slope(x: Any, y: Any) -> Any:
     return 1 if x > y else (-1 if x < y else 0)
 
@@ -33,7 +33,7 @@ def _absolute_slope(x: Any, y: Any) -> Any:
 def _distances(dtype: Any, term: Any) -> Any:
     kind = number(dtype)
 
-    @cuda.jit
+    @compiled
     def kernel(x: Any, y: Any, out: Any) -> None:
         # x [B, Q, D], y [B, S, D]; a block has SIDE x SIDE pairs, and SIDE coordinates of their rows at a time
         xs = cuda.shared.array((SIDE, SIDE), kind)
@@ -58,7 +58,7 @@ def _distances(dtype: Any, term: Any) -> Any:
 
 @functools.cache
 def _pulls(slope: Any) -> Any:
-    @cuda.jit
+    @compiled
     def kernel(g: Any, x: Any, y: Any, to_x: Any) -> None:
         # one thread a coordinate of a row of x: it goes through all rows of y
         d, q, b = cuda.grid(3)
