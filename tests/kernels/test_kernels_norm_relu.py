@@ -35,7 +35,7 @@ def derivatives(x, gamma, beta):
     rng = np.random.default_rng(0)
     with minimeta_kernels.use("reference"):
         y, *saved = minimeta_kernels.call("norm_relu", x, gamma, beta)
-    first = (rng.normal(size=y.shape), *map(_rounded, saved), x, gamma, beta)
+    first = (rng.normal(size=y.shape), *saved, x, gamma, beta)
     cotangents = tuple(rng.normal(size=a.shape) for a in (x, gamma, beta))
     return (x, gamma, beta), first, (cotangents, *first)
 

@@ -21,17 +21,28 @@ _SOURCE = Source(
 
 def _forward(side: int, x: Any, gamma: Any, beta: Any, eps: float) -> NormReluPool:
     """x [T, B, H, W, C] in windows of `side` by `side`."""
+    mean, var = _statistics(x)
+    return NormReluPool(*_normalise(side, x, mean, var, gamma, beta, eps), mean, var)
+
+
+def _statistics(x: Any) -> list[Any]:
+    """Mean and variance of every channel."""
     tasks, images, height, width, channels = shape(x)
     pixels = [np.int32(images * height * width), np.int32(channels)]
-    grid, stats = (-(-channels // 32), tasks), [(tasks, channels)] * 2
-    mean, var = _SOURCE.run("statistics<{S}>", grid, 32 * _WARPS, [x], stats, pixels, 32 * _WARPS)
+    grid, found = (-(-channels // 32), tasks), [(tasks, channels)] * 2
+    return _SOURCE.run("statistics<{S}>", grid, 32 * _WARPS, [x], found, pixels, 32 * _WARPS)
+
+
+def _normalise(side: int, x: Any, mean: Any, var: Any, gamma: Any, beta: Any, eps: float) -> tuple[Any, Any]:
+    """The result, and the input that each number of it came from."""
+    tasks, images, height, width, channels = shape(x)
     found = (tasks, images, height // side, width // side, channels)
     count = math.prod(found)
     pooled, top = _SOURCE.run(
         f"normalise<{{S}}, {side}>", (-(-count // _THREADS),), _THREADS, [x, mean, var, gamma, beta], [found] * 2,
         [np.int64(count), *map(np.int32, (images, height, width, channels)), float(eps)],
     )  # fmt: skip
-    return NormReluPool(pooled, top, mean, var)
+    return pooled, top
 
 
 def _vjp(
@@ -52,12 +63,15 @@ def _vjp(
     return to_x, g_gamma, g_beta
 
 
-def _vjp2(side: int, cotangents: Any, g: Any, x: Any, gamma: Any, beta: Any, eps: float) -> tuple[Any, Any, Any]:
+def _vjp2(
+    side: int, cotangents: Any, g: Any, mean: Any, var: Any, x: Any, gamma: Any, beta: Any, eps: float
+) -> tuple[Any, Any, Any]:
     """The gradients of g, x and gamma: the derivatives along the cotangents, see entries.differentiable."""
     x, gamma, beta = (Dual(a, c) for a, c in zip((x, gamma, beta), cotangents, strict=True))
-    found = _forward(side, x, gamma, beta, eps)
-    to_x, g_gamma, _ = _vjp(side, g, found.top, found.mean, found.var, x, gamma, beta, eps)
-    return found.pooled.tangent, to_x.tangent, g_gamma.tangent
+    mean, var = (Dual(value, found.tangent) for value, found in zip((mean, var), _statistics(x), strict=True))
+    pooled, top = _normalise(side, x, mean, var, gamma, beta, eps)
+    to_x, g_gamma, _ = _vjp(side, g, top, mean, var, x, gamma, beta, eps)
+    return pooled.tangent, to_x.tangent, g_gamma.tangent
 
 
 def norm_relu_pool(x: Any, gamma: Any, beta: Any, *, eps: float = 1e-5) -> NormReluPool:
@@ -77,7 +91,7 @@ def norm_relu_pool_vjp2(
     eps: float = 1e-5,
 ) -> tuple[Any, Any, Any]:  # fmt: skip
     """The gradients of g, x and gamma (that of beta is zero) for cotangents of the three gradients."""
-    return _vjp2(2, cotangents, g, x, gamma, beta, eps)
+    return _vjp2(2, cotangents, g, mean, var, x, gamma, beta, eps)
 
 
 def norm_relu(x: Any, gamma: Any, beta: Any, *, eps: float = 1e-5) -> NormRelu:
@@ -100,7 +114,7 @@ def norm_relu_vjp2(
 ) -> tuple[Any, Any, Any]:
     """The gradients of g, x and gamma (that of beta is zero) for cotangents of the three gradients."""
     along = (_as_images(cotangents[0]), *cotangents[1:])
-    of_g, of_x, g_gamma = _vjp2(1, along, _as_images(g), _as_images(x), gamma, beta, eps)
+    of_g, of_x, g_gamma = _vjp2(1, along, _as_images(g), mean, var, _as_images(x), gamma, beta, eps)
     return of_g.reshape(x.shape), of_x.reshape(x.shape), g_gamma
 
 
