@@ -18,6 +18,7 @@ from race import difference
 
 import minimeta_kernels
 from minimeta import backend, tree
+from minimeta_kernels.cuda import products
 
 _rng = np.random.default_rng(0)
 
@@ -49,9 +50,13 @@ def check(call: Call, dtype: Any, tolerance: float, device: str, kernels: str) -
     name, arrays, options = call
     given = backend.to_device(tree.map(lambda a: a.astype(dtype) if a.dtype.kind == "f" else a, arrays), device)
     with minimeta_kernels.use(kernels):
-        verdicts = minimeta_kernels.explain(name, *given, **options)
-        assert f"{kernels:<10} refuses" not in verdicts, verdicts
-        found = backend.asnumpy(tree.leaves(minimeta_kernels.call(name, *given, **options)))
+        if name == "matmul" and device == "cupy":  # the registry takes it for graphs only
+            found = products.matmul(*given)
+        else:
+            verdicts = minimeta_kernels.explain(name, *given, **options)
+            assert f"{kernels:<10} refuses" not in verdicts, verdicts
+            found = minimeta_kernels.call(name, *given, **options)
+    found = backend.asnumpy(tree.leaves(found))
     expected = tree.leaves(reference(name, *arrays, **options))
     for i, (a, b) in enumerate(zip(expected, found, strict=True)):
         error = difference(a, b)
@@ -70,6 +75,7 @@ def calls() -> Iterator[Call]:
             yield from _twice(name, _draw(batch, queries, dims), _draw(batch, rows, dims))
     for name in ("attention", "cosine_attention"):
         yield from _twice(name, _draw(2, 19, 37), _draw(2, 35, 37), _draw(2, 35, 3))
+    yield Call("matmul", (_draw(2, 67, 19), _draw(1, 70, 19).swapaxes(1, 2)), {})
     for stride in ((1, 1), (2, 2)):
         yield from _convolutions(_draw(2, 3, 7, 5, 3), _draw(2, 3, 3, 3, 67), {"stride": stride, "pads": ((1, 1),) * 2})
     yield from _norm("norm_relu", _draw(2, 45, 33))
