@@ -74,7 +74,7 @@ def calls() -> Iterator[Call]:
         for name in ("l1", "sqeuclidean", "euclidean", "cosine"):
             yield from _twice(name, _draw(batch, queries, dims), _draw(batch, rows, dims))
     for name in ("attention", "cosine_attention"):
-        yield from _twice(name, _draw(2, 19, 37), _draw(2, 35, 37), _draw(2, 35, 3))
+        yield from _twice(name, _draw(2, 19, 37), _draw(2, 21, 37), _draw(2, 21, 3))
     yield Call("matmul", (_draw(2, 67, 19), _draw(1, 70, 19).swapaxes(1, 2)), {})
     for stride in ((1, 1), (2, 2)):
         yield from _convolutions(_draw(2, 3, 7, 5, 3), _draw(2, 3, 3, 3, 67), {"stride": stride, "pads": ((1, 1),) * 2})
