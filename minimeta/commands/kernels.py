@@ -32,9 +32,9 @@ def run(args: argparse.Namespace) -> int:
     from minimeta_kernels import registry
 
     order = registry.order()
-    print(f"{'kernel':<24}{'implementations':<20}runs")
+    print(f"{'kernel':<24}{'implementations':<44}runs")
     for name, backends in registry.table().items():
-        print(f"{name:<24}{', '.join(backends):<20}{next((b for b in order if b in backends), 'none')}")
+        print(f"{name:<24}{', '.join(backends):<44}{next((b for b in order if b in backends), 'none')}")
     print(kernels())
     return 0
 
