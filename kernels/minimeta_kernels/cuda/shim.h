@@ -4,9 +4,10 @@
 //   a barrier that not all threads of a block reach, or reach at different places; a deadlock
 //   a shuffle with a lane that is not in its mask, or by lanes at different places
 //   shared memory read before it is written, beyond its end, or by one thread while another writes it
-//   arrays accessed beyond their ends, outputs not written, inputs written, vectors not aligned
+//   arrays accessed beyond their ends, outputs not written, inputs written
 //
-// Threads and blocks run in random orders. It does not see memory fences, bank conflicts, nor how fast anything is.
+// Threads and blocks run in random orders. It does not see memory fences, bank conflicts, whether vectors are aligned (no
+// kernel loads any), nor how fast anything is.
 #pragma once
 #include <csetjmp>
 #include <csignal>
