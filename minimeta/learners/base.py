@@ -126,6 +126,7 @@ def chunked_meta_grad(
         share = len(part[0]) / tasks
         term = tree.map(lambda leaf, share=share: leaf * share, learner.meta_grad(params, part))
         total = term if total is None else tree.map(operator.add, total, term)
+        del term  # or the next chunk would come on top of it
     return total  # type: ignore[no-any-return]
 
 

@@ -255,9 +255,10 @@ def test_recomputing_gives_the_same_gradient_in_less_memory():
 
 
 def test_memory_grows_with_the_chunk_not_with_the_number_of_tasks():
-    learner, params, episode = case(0, tasks=16, **STRIDED | {"size": 28, "filters": 4})
+    # so many filters that arrays outweigh what Python keeps of freed tuples
+    learner, params, episode = case(0, tasks=16, **STRIDED | {"size": 28, "filters": 16})
     few = peak(learner, params, episode.tasks(slice(4)), chunk=2)
-    assert peak(learner, params, episode, chunk=2) < 1.2 * few  # of four times as many tasks; the rest is Python's
+    assert peak(learner, params, episode, chunk=2) < 1.05 * few
     assert peak(learner, params, episode.tasks(slice(4))) > 1.3 * few
 
 
