@@ -356,9 +356,8 @@ def test_processors_with_narrower_vectors(name: str, tmp_path: Path) -> None:
     import llvmlite.binding as llvm
 
     width, processor, features, lacking, forbidden = NARROWER[name]
-    host = llvm.get_host_cpu_features()
-    if name == "AVX2" and not (host.get("avx2") and host.get("avx512f")):
-        pytest.skip("this processor's own vectors are no wider")
+    if name == "AVX2" and not llvm.get_host_cpu_features().get("avx2"):
+        pytest.skip("this processor has no AVX2")
     code = f"import sys; sys.argv[1:] = {[str(width), ','.join(lacking), forbidden]}\n{CHECK}"
     python(code, NUMBA_CPU_NAME=processor, NUMBA_CPU_FEATURES=features, NUMBA_CACHE_DIR=tmp_path)
 
