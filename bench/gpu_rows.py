@@ -61,8 +61,9 @@ _MAML = {"eager": 20.0, "vmap": 4.0}
 _tiny_maml = partial(Maml, tasks=1, filters=2)
 
 
-def _known(name: str, tiny: Workload, **goals: float) -> Case:
-    return Case(_KNOWN[name], tiny, goals)
+def _known(name: str, tiny: Workload, tolerance: float | None = None, **goals: float) -> Case:
+    row = _KNOWN[name]
+    return Case(row if tolerance is None else replace(row, tolerance=tolerance), tiny, goals)
 
 
 def _new(
@@ -111,7 +112,7 @@ CASES = {
     "learners": [
         _known("M1", _tiny_maml(1, 1), **_MAML),
         _known("M3b", _tiny_maml(2, 2), **_MAML),
-        _known("R1", Mann(steps=2, batch=2)),
+        _known("R1", Mann(steps=2, batch=2), tolerance=0.05),  # sums in another order choose other rows, see _memory
         _known("P1", TrainStep(way=3, queries=1, filters=4)),
         _known("N1", MetaNetworksGradient(queries=1, filters=4)),
         _known("M2", _tiny_maml(1, 2), **_MAML),
