@@ -111,9 +111,9 @@ class OptimizationLearner(Learner):
         scores = self.network(weights, x, statistics)[0]
         return scores if n_way == self.way else scores[..., :n_way]
 
-    def loss(self, scores: Any, targets: Any) -> Any:
-        """The mean cross-entropy with labels [T, B], or the mean squared error to numbers [T, B, 1]."""
-        return ops.cross_entropy(scores, targets) if self.way else ops.mse(scores, targets)
+    def loss(self, scores: Any, targets: Any, reduction: str = "mean") -> Any:
+        """The cross-entropy with labels [T, B], or the squared error to numbers [T, B, 1]; reduced as these are."""
+        return (ops.cross_entropy if self.way else ops.mse)(scores, targets, reduction)
 
     def support_loss(
         self, weights: Params, xs: Any, ys: Any, n_way: int, statistics: Params | None = None

@@ -116,9 +116,7 @@ class LSTMMetaLearner(OptimizationLearner):
         """The mean loss [T] of each task, and its gradient [T, P]."""
 
         def total(weights: Params) -> tuple[Any, Any]:
-            scores = self.scores(weights, xs, n_way)
-            apart = ops.cross_entropy(scores, ys, "none") if self.way else ops.mse(scores, ys, "none")
-            losses = apart.reshape(len(xs), -1).mean(axis=1)
+            losses = self.loss(self.scores(weights, xs, n_way), ys, "none").reshape(len(xs), -1).mean(axis=1)
             return losses.sum(), losses  # a task's loss depends on its own weights only
 
         gradient, losses = grad(total, has_aux=True)(weights)
