@@ -52,7 +52,7 @@ def library() -> ctypes.CDLL:
 def usage(source: Source, architecture: int, instances: Sequence[str]) -> dict[str, Usage]:
     """What each of these instances takes. Raises AssertionError with the compiler's messages."""
     nvrtc, program = library(), ctypes.c_void_p()
-    text, name = source.text().encode(), f"{source.name}.cu".encode()
+    text, name = source.text.encode(), f"{source.name}.cu".encode()
     _check(nvrtc.nvrtcCreateProgram(ctypes.byref(program), text, name, 0, None, None))
     try:
         for instance in instances:

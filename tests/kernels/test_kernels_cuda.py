@@ -127,9 +127,9 @@ def test_planted_bugs_are_caught(name, old, new, message, monkeypatch):
     run = source._run_on_cpu
     monkeypatch.setattr(source, "_run_on_cpu", lambda *arguments: ran.append(arguments[1]) or run(*arguments))
     RUNS[name]()
-    text = program.text()
+    text = program.text
     assert text.count(old) >= 1
-    monkeypatch.setattr(program, "text", lambda: text.replace(old, new))
+    monkeypatch.setattr(program, "text", text.replace(old, new))
     of_these = tuple(i for i in program.instances if i in ran)  # no others need to be compiled again
     monkeypatch.setattr(program, "instances", of_these)
     with pytest.raises(AssertionError, match=message):
@@ -190,7 +190,7 @@ def test_what_a_source_does_not_declare_is_refused():
 
 def test_a_source_that_does_not_compile_says_why():
     broken = Source("lstm", ["lstm_cell<{S}>"])
-    broken.text = lambda: "int main( {"
+    broken.text = "int main( {"
     with pytest.raises(RuntimeError, match=r"g\+\+: .*error"):
         broken.run("lstm_cell<{S}>", (1,), 32, [draw(1)], [(1,)])
 

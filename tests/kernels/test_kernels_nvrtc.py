@@ -62,6 +62,6 @@ def test_what_takes_more_than_its_budget_is_told(monkeypatch: pytest.MonkeyPatch
 
 def test_what_does_not_compile_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     source = nvrtc.SOURCES["lstm"]
-    monkeypatch.setattr(source, "text", lambda: "not C++")
+    monkeypatch.setattr(source, "text", "not C++")
     with pytest.raises(AssertionError, match=r"lstm.cu for sm_75:\n.*error"):
         nvrtc.usage(source, 75, ["lstm_cell<float>"])

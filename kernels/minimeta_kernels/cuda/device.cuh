@@ -17,7 +17,7 @@ typedef long long int64;  // of positions in arrays
 
 // ---------------------------------------------------------------- shared memory
 
-// Hands out a block's shared memory piece by piece, in the order that the host counts it in (shared.py).
+// Hands out a block's shared memory piece by piece, whose size the host counts (`held` in the .py files).
 class SharedMemory {
   public:
     template <class T>

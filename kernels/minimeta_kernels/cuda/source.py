@@ -26,6 +26,7 @@ FOLDER = Path(__file__).parent
 OPTIONS = ("--std=c++17",)
 NUMBERS = ("float", "double", "Dual<float>", "Dual<double>")  # what S stands for in a template
 
+_SHARED_UNASKED = 48 << 10  # bytes of shared memory that every kernel may have
 _LARGEST_GRID = (2**31 - 1, 65535, 65535)
 
 #: On the CPU, the order in which threads and blocks come in the next runs: any number.
@@ -92,12 +93,9 @@ class Source:
         return [*(Dual(*r) if dual else r[0] for r in results), *index_results]
 
     @functools.cached_property
-    def _text(self) -> str:
-        return _inlined(f"{self.name}.cu", set())
-
     def text(self) -> str:
         """The source with what it includes, one text."""
-        return self._text
+        return _inlined(f"{self.name}.cu", set())
 
 
 def _inlined(name: str, known: set[str]) -> str:
@@ -116,8 +114,8 @@ def _run_on_gpu(
     source: Source, instance: str, grid: Size, block: int, inputs: Sequence[Any], outputs: Sequence[Any],
     scalars: Sequence[Any], shared: int,
 ) -> None:  # fmt: skip
-    kernel = _on_gpu(source.text(), instance)
-    if shared > kernel.max_dynamic_shared_size_bytes:
+    kernel = _on_gpu(source.text, instance)
+    if shared > _SHARED_UNASKED and shared > kernel.max_dynamic_shared_size_bytes:
         kernel.max_dynamic_shared_size_bytes = shared
     arrays = [np.uintp(0) if a is None else a for a in (*inputs, *outputs)]
     kernel(grid, (block,), (*arrays, *scalars), shared_mem=shared)
@@ -141,7 +139,7 @@ def _run_on_cpu(
     values = [np.asarray(s) for s in scalars]
     places = [ctypes.addressof(p) for p in pointers] + [v.ctypes.data for v in values]
     sizes = [0 if a is None else a.nbytes for a in arrays] + [0] * len(scalars)
-    function = getattr(_on_cpu(source.text(), source.instances), f"run_{source.instances.index(instance)}")
+    function = getattr(_on_cpu(source.text, source.instances), f"run_{source.instances.index(instance)}")
     function.restype = ctypes.c_char_p
     wrong = function(
         (ctypes.c_uint * 3)(*grid, *(1,) * (3 - len(grid))), (ctypes.c_uint * 3)(block, 1, 1), ctypes.c_size_t(shared),
