@@ -95,7 +95,7 @@ def _places(root: str, values: Any) -> Iterator[str]:
     """How a reader would write each floating-point leaf: args[0]['w']."""
     for path, leaf in tree.items(values):
         if _is_float(leaf):
-            yield root + "".join(f"[{key}]" if key.isdigit() else f"[{key!r}]" for key in path)
+            yield tree.place(root, path)
 
 
 def _random_like(rng: np.random.Generator, x: Any) -> Any:

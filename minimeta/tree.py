@@ -25,6 +25,15 @@ def items(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ..
         yield path, tree
 
 
+def place(root: str, path: tuple[str, ...]) -> str:
+    """How a reader would write the leaf at `path` of a tree called `root`.
+
+    >>> place("params", ("layers", "0", "w"))
+    "params['layers'][0]['w']"
+    """
+    return root + "".join(f"[{key}]" if key.isdigit() else f"[{key!r}]" for key in path)
+
+
 def leaves(tree: Any) -> list[Any]:
     """All leaves in the order of `items`.
 

@@ -1,6 +1,6 @@
 """The engine: reverse-mode automatic differentiation of any order, over any array module.
 
-Read in this order: node, tensor, op, primitives, backward, transforms; then debug.
+Read in this order: node, tensor, op, primitives, backward, transforms; then watching, debugging.
 """
 
 from minimeta.autodiff.debugging import debug

@@ -7,14 +7,15 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from minimeta.autodiff import debugging
+from minimeta.autodiff import watching
 from minimeta.autodiff.node import Node
 from minimeta.autodiff.op import Op, Rule
 from minimeta.autodiff.primitives import astype, sum_to
+from minimeta.autodiff.sites import place, stack
 from minimeta.autodiff.tensor import Tensor
 
-#: One step of the walk: a node, its finished cotangent, and what its rules sent to each needed parent.
-Step = tuple[Node, Any, list[tuple[Node, Any]]]
+#: One step of the walk: a node, its finished cotangent, and what its rules sent to the needed parents, by argument.
+Step = tuple[Node, Any, list[tuple[int, Any]]]
 
 
 class Reach(NamedTuple):
@@ -87,13 +88,12 @@ def walk(found: Reach, cotangents: dict[int, Any]) -> Iterator[Step]:
                 continue
             array = value.data if type(value) is Tensor else value
             if array.shape != parent.shape:
-                value = _reduce(op, i, value, parent.shape)
+                value = _reduce(node, i, value, parent.shape)
             if array.dtype is not parent.dtype and array.dtype != parent.dtype:
                 value = astype(value, dtype=parent.dtype)
-            if debugging.active:
-                what = f"minimeta.{op.name}: the gradient of argument {op.argument(i)!r}"
-                debugging.check_finite(what, value, node.site)
-            contributions.append((parent, value))
+            if watching.watchers:
+                watching.sent(node, i, value)
+            contributions.append((i, value))
             known = cotangents.get(parent.number)
             cotangents[parent.number] = value if known is None else known + value
         yield node, g, contributions
@@ -110,11 +110,13 @@ def _joint(op: Op, args: tuple[Any, ...], static: dict[str, Any]) -> dict[int, R
     return {i: lambda *args, value=value, **static: value for i, value in enumerate(values)}
 
 
-def _reduce(op: Op, i: int, value: Any, shape: tuple[int, ...]) -> Any:
+def _reduce(node: Node, i: int, value: Any, shape: tuple[int, ...]) -> Any:
+    op = node.op
     if not op.broadcasts:
+        made = f"; made at {place(node.site)}{stack(node.site)}" if node.site else ""
         raise ValueError(
             f"minimeta.{op.name}: the rule for argument {op.argument(i)!r} returned shape {value.shape}, "
-            f"the argument has shape {shape}"
+            f"the argument has shape {shape}{made}"
         )
     return sum_to(value, shape=shape)
 
@@ -125,8 +127,16 @@ def pull_back(found: Reach, cotangents: dict[int, Any], targets: Sequence[Node])
     Cotangents are plain arrays as long as nobody watches: then rules run on arrays and nothing is recorded.
     """
     known = {number: _as_seed(c, found.watched) for number, c in cotangents.items()}
-    deque(walk(found, known), maxlen=0)  # drains it, holding nothing
+    deque(walk_in_view(found, known), maxlen=0)  # drains it, holding nothing
     return [known.get(t.number) for t in targets]
+
+
+def walk_in_view(found: Reach, cotangents: dict[int, Any]) -> Iterator[Step]:
+    """As `walk`, before the eyes of whoever looks on."""
+    steps = walk(found, cotangents)
+    for watcher in watching.watchers:
+        steps = watcher.walked(found, steps)
+    return steps
 
 
 def _as_seed(cotangent: Any, watched: bool) -> Any:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from minimeta.autodiff.op import Op
+    from minimeta.autodiff.sites import Site
 
 #: Creation numbers: every node is younger (has a larger number) than its parents.
 _numbers = itertools.count()
@@ -52,7 +53,7 @@ class Node(Spec):
         self.shape = shape
         self.dtype = dtype
         self.number = next_number()
-        self.site: str | None = None  # filled in by debug mode
+        self.site: Site | None = None  # filled in when somebody looks on
 
     def __repr__(self) -> str:
         return f"Node({self.op.name} #{self.number}, shape={self.shape}, dtype={self.dtype})"

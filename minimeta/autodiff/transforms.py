@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from minimeta import backend, tree
+from minimeta.autodiff import watching
 from minimeta.autodiff.backward import Reach, pull_back, reach
 from minimeta.autodiff.node import Node, Spec
 from minimeta.autodiff.op import op
@@ -45,12 +46,12 @@ def value_and_grad(f: Function, argnums: ArgNums = 0, *, has_aux: bool = False) 
 
     @functools.wraps(f)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        variables = _Variables("grad", args, argnums)
+        variables = Variables("grad", args, argnums)
         result = f(*variables.args, **kwargs)
         if has_aux and not (isinstance(result, tuple) and len(result) == 2):
             raise TypeError(f"minimeta.grad: has_aux: the function returns (value, aux), got {type(result).__name__}")
         value, aux = result if has_aux else (result, None)
-        value = _scalar(value)
+        value = scalar(value)
         found = variables.reach((value, aux))
         cotangents = {} if value.node is None else {value.node.number: _zeros_like(value.data) + 1}
         value, aux = variables.release((value, aux), found)
@@ -94,7 +95,7 @@ def vjp(f: Function, *args: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]
     >>> pullback(np.ones(2))
     (array([3., 4.]), array([1., 2.]))
     """
-    variables = _Variables("vjp", args, tuple(range(len(args))))
+    variables = Variables("vjp", args, tuple(range(len(args))))
     result = tree.map(_tensor, f(*variables.args))
     found = variables.reach(result)
     numbers = [None if leaf.node is None else leaf.node.number for leaf in tree.leaves(result)]
@@ -213,7 +214,7 @@ def checkpoint(f: Function) -> Function:
     return wrapped
 
 
-class _Variables:
+class Variables:
     """The arguments that a transform differentiates by, each leaf under a fresh node."""
 
     def __init__(self, name: str, args: tuple[Any, ...], argnums: ArgNums) -> None:
@@ -246,12 +247,15 @@ class _Variables:
 
     def pull_back(self, found: Reach, cotangents: dict[int, Any]) -> tuple[Any, ...]:
         """One gradient tree per variable."""
-        known = pull_back(found, cotangents, self.targets)
+        return self.gradients(pull_back(found, cotangents, self.targets), found.watched)
+
+    def gradients(self, known: list[Any], watched: bool) -> tuple[Any, ...]:
+        """One tree per variable of the cotangents `known` of all leaves, with zeros where there is none."""
         gradients = []
         for leaf, g in zip(self.leaves, known, strict=True):
             if g is None:
                 g = _zeros_like(leaf.data)
-            if type(g) is not Tensor and (found.watched or self.handed_tensors):
+            if type(g) is not Tensor and (watched or self.handed_tensors):
                 g = Tensor(g)
             gradients.append(g if type(g) is Tensor else backend.namespace(g).asarray(g))
         return tuple(tree.unflatten(self.trees, gradients))
@@ -262,13 +266,16 @@ def _fresh(name: str, args: tuple[Any, ...], position: int, path: tuple[str, ...
     tensor = _tensor(backend.beside(args, leaf))
     xp = backend.namespace(tensor.data)
     if tensor.dtype not in (xp.float32, xp.float64):
-        place = f"argument {position}" + "".join(f"[{key!r}]" for key in path)
+        place = tree.place(f"argument {position}", path)
         raise TypeError(f"minimeta.{name}: {place} has dtype {tensor.dtype}; derivatives need float32 or float64")
     spec = tensor.node or Spec(tensor.shape, tensor.dtype)
-    return Tensor(tensor.data, Node(alias.op, {}, (tensor.node,), (spec,), None, tensor.shape, tensor.dtype))
+    node = Node(alias.op, {}, (tensor.node,), (spec,), None, tensor.shape, tensor.dtype)
+    if watching.watchers:
+        watching.made(alias.op.name, node, tensor.data)
+    return Tensor(tensor.data, node)
 
 
-def _scalar(value: Any) -> Tensor:
+def scalar(value: Any) -> Tensor:
     if isinstance(value, (dict, list, tuple)) or value is None:
         raise TypeError(f"minimeta.grad: the function returns one number, got {type(value).__name__}; see has_aux")
     tensor = _tensor(value)
