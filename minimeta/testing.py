@@ -8,7 +8,7 @@ from an operation's record and makes every generic check on it; `HypothesisDraw`
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,12 +17,10 @@ from minimeta import backend, tree
 from minimeta.autodiff import Tensor, grad, jvp
 from minimeta.autodiff.primitives import astype
 from minimeta.check_learner import check_learner
+from minimeta.finite_differences import Scalar, float_leaves, float_places, is_float, partial_slopes, slope
 from minimeta.ops.record import Draw, OpRecord
 
 __all__ = ["CHECKS", "Case", "HypothesisDraw", "check_conventions", "check_grads", "check_learner", "check_op"]
-
-Scalar = Callable[[Any], Any]
-
 
 class _Tolerance(NamedTuple):
     rtol: float
@@ -58,10 +56,10 @@ def check_grads(
         raise ValueError(f"check_grads: modes={modes!r}; choose among 'vjp' and 'jvp'")
     rng = np.random.default_rng(seed)
     tolerance = _Tolerance(rtol, atol, eps)
-    variables, call = _float_leaves(f, args)
+    variables, call = float_leaves(f, args)
     results = [leaf.data if type(leaf) is Tensor else np.asarray(leaf) for leaf in call(variables)]
     point = {"args": variables, "cotangents": [_random_like(rng, y) for y in results]}
-    names = [*_places("args", args), *(f"cotangents[{i}]" for i in range(len(results)))]
+    names = [*float_places("args", args), *(f"cotangents[{i}]" for i in range(len(results)))]
 
     def projection(point: Any) -> Any:
         return _inner(call(point["args"]), point["cotangents"])
@@ -70,32 +68,6 @@ def check_grads(
     for k in range(1, order + 1):
         _check_order(function, point, tree.map(lambda x: _random_like(rng, x), point), k, modes, names, tolerance)
         function = _projected(function, tree.map(lambda x: _random_like(rng, x), point))
-
-
-def _float_leaves(f: Callable[..., Any], args: Sequence[Any]) -> tuple[list[Any], Callable[[list[Any]], list[Any]]]:
-    """The floating-point leaves of `args` in float64, and `f` as a function of them, to its floating-point leaves."""
-    constants = [leaf.data if type(leaf) is Tensor else leaf for leaf in tree.leaves(args)]
-    places = [i for i, leaf in enumerate(constants) if _is_float(leaf)]
-
-    def call(variables: list[Any]) -> list[Any]:
-        leaves = list(constants)
-        for i, variable in zip(places, variables, strict=True):
-            leaves[i] = variable
-        return [leaf for leaf in tree.leaves(f(*tree.unflatten(args, leaves))) if _is_float(leaf)]
-
-    modules = [backend.namespace(constants[i]) for i in places]
-    return [xp.asarray(constants[i], dtype=xp.float64) for xp, i in zip(modules, places, strict=True)], call
-
-
-def _is_float(leaf: Any) -> bool:
-    return isinstance(leaf, float) or str(getattr(leaf, "dtype", "")).endswith(("float32", "float64"))
-
-
-def _places(root: str, values: Any) -> Iterator[str]:
-    """How a reader would write each floating-point leaf: args[0]['w']."""
-    for path, leaf in tree.items(values):
-        if _is_float(leaf):
-            yield tree.place(root, path)
 
 
 def _random_like(rng: np.random.Generator, x: Any) -> Any:
@@ -128,7 +100,7 @@ def _check_order(
 ) -> None:
     gradient = grad(function)(point)
     magnitude = _magnitude(gradient, direction)
-    expected = _slope(function, point, direction, tolerance.eps)
+    expected = slope(function, point, direction, tolerance.eps)
     if "vjp" in modes and not _close(float(_inner(gradient, direction)), expected, magnitude, tolerance):
         place, found, wanted = _worst_entry(function, point, gradient, names, tolerance)
         raise AssertionError(
@@ -148,15 +120,6 @@ def _magnitude(gradient: Any, direction: Any) -> float:
     return sum(float(abs(g * d).sum()) for g, d in zip(tree.leaves(gradient), tree.leaves(direction), strict=True))
 
 
-def _slope(function: Scalar, point: Any, direction: Any, eps: float) -> float:
-    """The derivative along `direction` by the central difference of four points, whose error is of order eps ** 4."""
-
-    def at(step: float) -> float:
-        return float(function(tree.map(lambda x, d: x + step * eps * d, point, direction)))
-
-    return (8.0 * (at(1) - at(-1)) - (at(2) - at(-2))) / (12.0 * eps)
-
-
 def _close(found: float, expected: float, magnitude: float, tolerance: _Tolerance) -> bool:
     return abs(found - expected) <= tolerance.atol + tolerance.rtol * max(magnitude, abs(expected))  # False for NaN
 
@@ -169,10 +132,8 @@ def _worst_entry(
     gradients = [backend.asnumpy(g) for g in tree.leaves(gradient)]
     worst, found = -1.0, ("no single entry", 0.0, 0.0)
     for i, (name, x, g) in enumerate(zip(names, leaves, gradients, strict=True)):
-        for entry in np.ndindex(g.shape):
-            unit = [backend.namespace(leaf).zeros_like(leaf) for leaf in leaves]
-            unit[i][entry] = 1.0
-            expected = _slope(function, point, tree.unflatten(point, unit), tolerance.eps)
+        entries = list(np.ndindex(g.shape))
+        for entry, expected in zip(entries, partial_slopes(function, point, i, entries, tolerance.eps), strict=True):
             error = np.nan_to_num(abs(g[entry] - expected), nan=np.inf)
             if error > worst:
                 worst, found = error, (name + (str(list(entry)) if x.ndim else ""), float(g[entry]), expected)
@@ -252,13 +213,13 @@ class Case(NamedTuple):
     def gradients(self, args: tuple[Any, ...]) -> list[Any]:
         """The gradient of a fixed random projection of the result, by each floating-point leaf of `args`."""
         leaves = tree.leaves(args)
-        places = [i for i, leaf in enumerate(leaves) if _is_float(leaf)]
+        places = [i for i, leaf in enumerate(leaves) if is_float(leaf)]
 
         def projection(variables: list[Any]) -> Any:
             values = list(leaves)
             for i, variable in zip(places, variables, strict=True):
                 values[i] = variable
-            results = [y for y in tree.leaves(self.call(*tree.unflatten(args, values))) if _is_float(y)]
+            results = [y for y in tree.leaves(self.call(*tree.unflatten(args, values))) if is_float(y)]
             rng = np.random.default_rng(0)
             return _inner(results, [astype(_random_like(rng, _array(y)), y.dtype) for y in results])
 
@@ -288,11 +249,11 @@ def check_gradients(case: Case) -> None:
 
 def check_dtypes(case: Case) -> None:
     """Results and gradients have the dtype of the inputs, float32 or float64."""
-    if not any(_is_float(leaf) for leaf in tree.leaves(case.args)):
+    if not any(is_float(leaf) for leaf in tree.leaves(case.args)):
         return
     for dtype in ("float32", "float64"):
-        args = tree.map(lambda leaf, dtype=dtype: leaf.astype(dtype) if _is_float(leaf) else leaf, case.args)
-        results = [y for y in tree.leaves(case.call(*args)) if _is_float(y)]
+        args = tree.map(lambda leaf, dtype=dtype: leaf.astype(dtype) if is_float(leaf) else leaf, case.args)
+        results = [y for y in tree.leaves(case.call(*args)) if is_float(y)]
         for what, values in (("result", results), ("gradient", case.gradients(args) if case.record.orders else [])):
             for value in values:
                 assert value.dtype == dtype, f"the {what} for {dtype} input has dtype {value.dtype}"
@@ -303,7 +264,7 @@ def check_layouts(case: Case) -> None:
     result = case.call(*case.args)
     gradients = case.gradients(case.args) if case.record.orders else []
     for layout in (np.asfortranarray, _strided, _reversed):
-        args = tree.map(lambda leaf, layout=layout: layout(leaf) if _is_float(leaf) and leaf.ndim else leaf, case.args)
+        args = tree.map(lambda leaf, layout=layout: layout(leaf) if is_float(leaf) and leaf.ndim else leaf, case.args)
         _assert_same(case.call(*args), result)
         _assert_same(case.gradients(args) if case.record.orders else [], gradients)
 
@@ -313,7 +274,7 @@ def check_purity(case: Case) -> None:
     args = tree.map(lambda leaf: _frozen(leaf) if isinstance(leaf, np.ndarray) else leaf, case.args)
     plain = case.call(*args)
     assert not any(type(y) is Tensor for y in tree.leaves(plain)), "plain arrays in, Tensors out"
-    tensors = case.call(*tree.map(lambda leaf: Tensor(leaf) if _is_float(leaf) else leaf, args))
+    tensors = case.call(*tree.map(lambda leaf: Tensor(leaf) if is_float(leaf) else leaf, args))
     if case.record.orders:
         case.gradients(args)
         assert any(type(y) is Tensor for y in tree.leaves(tensors)), "Tensors in, plain arrays out"

@@ -14,20 +14,24 @@ from minimeta.inspect.recording import Origin, Recording
 
 
 class Held(NamedTuple):
-    """An array that a node keeps for its rules, and what it is to them: an argument by name, or "out"."""
+    """An array that a node keeps for its rules, of a view the one behind it; `role` is an argument's name or "out"."""
 
     array: Any
     role: str
 
 
 class Vertex(NamedTuple):
-    """A node with its name, the names of its arguments (or what stands there), its origin, and its value if known."""
+    """A node with its name, the names of its arguments (or what stands there), its origin, and its value if known.
+
+    One that is not `live` is there to show whose rules others came from: nothing needs it any more.
+    """
 
     name: str
     node: Node
     arguments: tuple[str, ...]
     origin: Origin
     value: Any
+    live: bool
 
     @property
     def expression(self) -> str:
@@ -49,13 +53,11 @@ class Vertex(NamedTuple):
     @property
     def held(self) -> list[Held]:
         """The arrays that the node keeps; several nodes may keep the same."""
-        node = self.node
-        arrays = [Held(x, node.op.argument(i)) for i, x in enumerate(node.inputs) if _is_array(x)]
-        return arrays if node.out is None else [*arrays, Held(node.out, "out")]
+        return held(self.node) if self.live else []
 
 
 class Graph:
-    """All that some nodes depend on, oldest first.
+    """All that some nodes depend on, and all whose rules made it, oldest first.
 
     A name is the operation's and a count, so that a node more changes few of the others' names; inputs have the names
     given for them.
@@ -64,22 +66,24 @@ class Graph:
     def __init__(self, roots: Iterable[Node], record: Recording | None = None, names: dict[int, str] | None = None):
         self.roots = list(roots)
         self.names: dict[int, str] = {}
-        nodes, counts, given = _ancestors(self.roots), Counter[str](), names or {}
+        live = _ancestors(self.roots)
+        nodes = live if record is None else _with_makers(live, record)
+        counts, given = Counter[str](), names or {}
         taken = set(given.values())
-        for node in nodes:
+        for node in nodes.values():
             stem = "input" if _is_input(node) else node.op.name
             self.names[node.number] = given.get(node.number) or _free(stem, counts, taken)
-        self.vertices = [self._vertex(node, record) for node in nodes]
+        self.vertices = [self._vertex(node, record, number in live) for number, node in nodes.items()]
         self.by_number = {vertex.node.number: vertex for vertex in self.vertices}
 
-    def _vertex(self, node: Node, record: Recording | None) -> Vertex:
+    def _vertex(self, node: Node, record: Recording | None, live: bool) -> Vertex:
         arguments = tuple(
             _constant(x) if parent is None else self.names[parent.number]
             for parent, x in zip(node.parents, node.inputs, strict=True)
         )
         origin = Origin(0, None, ()) if record is None else record.origin(node)
         value = node.out if record is None else record.values.get(node.number, node.out)
-        return Vertex(self.names[node.number], node, arguments, origin, value)
+        return Vertex(self.names[node.number], node, arguments, origin, value, live)
 
     def __len__(self) -> int:
         return len(self.vertices)
@@ -95,7 +99,8 @@ class Graph:
         return self.names.get(node.number, f"a {node.op.name} outside this graph")
 
 
-def _ancestors(roots: list[Node]) -> list[Node]:
+def _ancestors(roots: Iterable[Node]) -> dict[int, Node]:
+    """The nodes that `roots` depend on, and themselves, by number, oldest first."""
     found = {root.number: root for root in roots}
     stack = list(found.values())
     while stack:
@@ -103,7 +108,14 @@ def _ancestors(roots: list[Node]) -> list[Node]:
             if parent is not None and parent.number not in found:
                 found[parent.number] = parent
                 stack.append(parent)
-    return [found[number] for number in sorted(found)]
+    return dict(sorted(found.items()))
+
+
+def _with_makers(nodes: dict[int, Node], record: Recording) -> dict[int, Node]:
+    """The nodes, those whose rules made them, and what these depend on."""
+    makers = [record.origin(node).maker for node in nodes.values()]
+    missing = [maker for maker in makers if maker is not None and maker.number not in nodes]
+    return _with_makers(_ancestors([*nodes.values(), *missing]), record) if missing else nodes
 
 
 def _free(stem: str, counts: Counter[str], taken: set[str]) -> str:
@@ -123,12 +135,13 @@ def _is_array(x: Any) -> bool:
 
 
 def _constant(x: Any) -> str:
-    """What stands for an argument that is no node: a number itself, of anything else shape and dtype."""
-    return describe(x) if hasattr(x, "shape") else _short(x)
+    """What stands for an argument that is no node: a number itself, of an array its dtype and shape."""
+    return describe(x) if hasattr(x, "shape") and (x.shape or isinstance(x, Spec)) else _short(x)
 
 
 def _short(value: Any) -> str:
-    text = describe(value) if _is_array(value) and value.ndim else repr(value)
+    """An option as one would write it, not too long."""
+    text = describe(value) if _is_array(value) and value.ndim else repr(value.item() if _is_array(value) else value)
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
@@ -137,7 +150,14 @@ def describe(x: Any) -> str:
     return f"{np.dtype(x.dtype) if isinstance(x, np.ndarray) else x.dtype}[{', '.join(map(str, x.shape))}]"
 
 
-def buffer(array: Any) -> Any:
+def held(node: Node) -> list[Held]:
+    """The arrays that a node keeps."""
+    arrays = [(x, node.op.argument(i)) for i, x in enumerate(node.inputs) if _is_array(x)]
+    arrays += [] if node.out is None else [(node.out, "out")]
+    return [Held(owner(array), role) for array, role in arrays]
+
+
+def owner(array: Any) -> Any:
     """The array that owns the memory of a view."""
     while getattr(array, "base", None) is not None and hasattr(array.base, "nbytes"):
         array = array.base

@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from minimeta.autodiff.backward import walk_in_view
 from minimeta.autodiff.node import Node
-from minimeta.autodiff.op import Op
+from minimeta.autodiff.op import Op, Rule
 from minimeta.autodiff.transforms import ArgNums
 from minimeta.inspect.graph import Graph, describe, host
 from minimeta.inspect.tracing import Trace, trace
@@ -126,7 +127,11 @@ def steps(what: Any, *args: Any, argnums: ArgNums = 0, order: int = 1) -> Steps:
 
 def rule_source(op: Op, i: int) -> Source:
     """The text of the rule for argument `i`; where Python cannot find it, the rule's name."""
-    rule = op.rule(i) if op.joint is None else op.joint
+    return _source(op.rule(i) if op.joint is None else op.joint)
+
+
+@lru_cache(maxsize=1024)
+def _source(rule: Rule) -> Source:
     try:
         lines, first = inspect.getsourcelines(rule)
         file = inspect.getsourcefile(rule) or "an unknown file"

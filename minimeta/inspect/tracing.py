@@ -60,7 +60,7 @@ def trace(what: Any, *args: Any, argnums: ArgNums = 0, order: int = 1) -> Trace:
 
 
 def _trace_function(f: Callable[..., Any], args: tuple[Any, ...], argnums: ArgNums, order: int) -> Trace:
-    names = _argument_names(f, len(args))
+    names = argument_names(f, len(args))
     for _ in range(order - 1):
         f = _summed_gradient(f, argnums)
     with recording() as record:
@@ -90,7 +90,7 @@ def _trace_tensor(y: Tensor, wrt: Any) -> Trace:
     return Trace(scalar(y) if leaves else y, [leaf.node for leaf in leaves], gradients, current(), {})
 
 
-def _argument_names(f: Callable[..., Any], count: int) -> list[str]:
+def argument_names(f: Callable[..., Any], count: int) -> list[str]:
     """How the function calls its arguments."""
     try:
         parameters = list(inspect.signature(f).parameters.values())
@@ -103,7 +103,7 @@ def _argument_names(f: Callable[..., Any], count: int) -> list[str]:
 
 def _summed_gradient(f: Callable[..., Any], argnums: ArgNums) -> Callable[..., Any]:
     def summed(*args: Any) -> Any:
-        leaves = [leaf.sum() for leaf in tree.leaves(grad(f, argnums)(*args))]
+        leaves = [leaf.sum() if leaf.ndim else leaf for leaf in tree.leaves(grad(f, argnums)(*args))]
         return sum(leaves[1:], leaves[0])
 
     return summed
