@@ -19,6 +19,7 @@ from minimeta.commands import (
     UNREAD,
     doctor,
     evaluate,
+    inspect,
     kernels,
     plot,
     predict,
@@ -28,7 +29,7 @@ from minimeta.commands import (
     train,
 )
 
-COMMANDS = (train, evaluate, predict, plot, study, recipes, kernels, doctor)
+COMMANDS = (train, evaluate, predict, plot, study, inspect, recipes, kernels, doctor)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -18,8 +18,9 @@ from minimeta.autodiff.transforms import (
     value_and_grad,
     vjp,
 )  # fmt: skip
+from minimeta.autodiff.watching import scope
 
 __all__ = [
     "Node", "NotDifferentiableError", "Op", "Operation", "Spec", "Tensor", "checkpoint", "debug", "grad", "hessian",
-    "hvp", "jacobian", "jvp", "nondifferentiable", "op", "stop_gradient", "value_and_grad", "vjp",
+    "hvp", "jacobian", "jvp", "nondifferentiable", "op", "scope", "stop_gradient", "value_and_grad", "vjp",
 ]  # fmt: skip

@@ -4,7 +4,7 @@ The engine knows nothing of this; what it shows is the engine at work, not a cop
 `program`, or `minimeta inspect tanh` on the command line.
 """
 
-from minimeta.autodiff.watching import scope
+from minimeta.autodiff import scope
 from minimeta.inspect.compare import Difference, Differences, compare
 from minimeta.inspect.gradient_flow import Flow, Flows, gradient_flow
 from minimeta.inspect.memory import Memory, memory

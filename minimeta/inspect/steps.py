@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from minimeta import tree
 from minimeta.autodiff.backward import walk_in_view
 from minimeta.autodiff.node import Node
 from minimeta.autodiff.op import Op, Rule
@@ -32,7 +33,7 @@ class Source(NamedTuple):
 
 
 class Contribution(NamedTuple):
-    """What a rule sent to one parent, and `total`, the sum of all that this parent has been sent by now."""
+    """What a rule sent to one parent, and `total`, the sum of all that this parent has been sent after the step."""
 
     argument: str
     parent: Node
@@ -57,15 +58,16 @@ class Step(NamedTuple):
     contributions: list[Contribution]
 
     def __str__(self) -> str:
-        lines = [f"step {self.number}: {self.name} = {self.expression}", f"  comes in: {_summary(self.cotangent)}"]
+        lines = [f"step {self.number}: {self.name} = {self.expression}", f"  comes in: {summary(self.cotangent)}"]
+        last = {sent.parent.number: sent for sent in self.contributions}
         shown = None
         for sent in self.contributions:
             if sent.source != shown:
                 lines += [f"  rule, {sent.source}:", *(f"    {line}" for line in sent.source.text.splitlines())]
                 shown = sent.source
-            lines.append(f"  to {sent.name} (argument {sent.argument}): {_summary(sent.value)}")
-            if sent.total is not sent.value:
-                lines.append(f"    which has now {_summary(sent.total)}")
+            lines.append(f"  to {sent.name} (argument {sent.argument}): {summary(sent.value)}")
+            if sent.total is not sent.value and sent is last[sent.parent.number]:
+                lines.append(f"    which has now {summary(sent.total)}")
         return "\n".join(lines)
 
 
@@ -103,6 +105,11 @@ class Steps(Iterator[Step]):
             pass
         known = [self._cotangents.get(target.number) for target in self._trace.targets]
         return self._trace.gradients(known, self._watched)
+
+    def gradients(self) -> dict[str, Any]:
+        """The same, leaf by leaf, under the names that the leaves have in the graph."""
+        names = [self.graph.name(target) for target in self._trace.targets]
+        return dict(zip(names, tree.leaves(self.gradient), strict=True))
 
 
 def steps(what: Any, *args: Any, argnums: ArgNums = 0, order: int = 1) -> Steps:
@@ -145,8 +152,8 @@ def norm(value: Any) -> float:
     return float(np.linalg.norm(host(value).ravel()))
 
 
-def _summary(value: Any) -> str:
-    """Type, norm, and of a small array its entries."""
+def summary(value: Any) -> str:
+    """dtype, shape, entries (of a large array its ends) and norm of an array or Tensor, in one line."""
     array = host(value)
     text = np.array2string(array, precision=4, separator=", ", threshold=8).replace("\n", "")
     return f"{describe(array)} {text}" + ("" if array.ndim == 0 else f", norm {norm(array):.4g}")

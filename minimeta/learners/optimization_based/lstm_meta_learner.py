@@ -19,7 +19,7 @@ from typing import Any, ClassVar, NamedTuple, final
 import numpy as np
 
 from minimeta import ops
-from minimeta.autodiff import grad, stop_gradient
+from minimeta.autodiff import grad, scope, stop_gradient
 from minimeta.data.episodes import Episode
 from minimeta.learners.base import Params, check_choice, check_least
 from minimeta.learners.coordinates import flat, layered, log_and_sign
@@ -106,10 +106,11 @@ class LSTMMetaLearner(OptimizationLearner):
         zero = stop_gradient(theta) * 0.0
         zeros = ops.broadcast_to(zero[..., None], (*zero.shape, self.hidden))
         memory = Memory(zeros, zeros, ops.stack([zero, zero]))
-        for x, y in minibatches(xs, ys, self.inner_batch, steps):
-            losses, gradient = self._descent(stop_gradient(weights), x, y, n_way)
-            theta, memory = self._step(params, theta, memory, losses, gradient)
-            weights = layered(theta, weights)
+        for k, (x, y) in enumerate(minibatches(xs, ys, self.inner_batch, steps), 1):
+            with scope(f"inner step {k}"):
+                losses, gradient = self._descent(stop_gradient(weights), x, y, n_way)
+                theta, memory = self._step(params, theta, memory, losses, gradient)
+                weights = layered(theta, weights)
             yield weights
 
     def _descent(self, weights: Params, xs: Any, ys: Any, n_way: int) -> tuple[Any, Any]:

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, final
 import numpy as np
 
 from minimeta import tree
-from minimeta.autodiff import checkpoint, grad, stop_gradient
+from minimeta.autodiff import checkpoint, grad, scope, stop_gradient
 from minimeta.data.episodes import Episode
 from minimeta.learners.base import Params, check_choice, check_least
 from minimeta.learners.optimization_based.base import OptimizationLearner, last, per_task
@@ -119,8 +119,9 @@ class MAML(OptimizationLearner):
         step = checkpoint(step) if self.recompute else step
         fast, slow = self._split(per_task(params["net"], len(xs)))
         yield _joined(fast, slow)
-        for rate in self._rates(params, steps):
-            fast = step(fast, slow, rate)
+        for k, rate in enumerate(self._rates(params, steps), 1):
+            with scope(f"inner step {k}"):
+                fast = step(fast, slow, rate)
             yield _joined(fast, slow)
 
     def trajectory(self, params: Params, xs: Any, ys: Any, n_way: int) -> Iterator[Params]:
