@@ -190,6 +190,12 @@ def test_long_lists_end_in_a_sum():
     assert lines[22].split() == ["12,000", "in", "all"]
 
 
+@pytest.mark.parametrize("shape", [(2,), (1, 1, 1, 1, 1, 1, 1, 1, 2)])
+def test_columns_line_up(shape):
+    head, row, *_ = str(inspect.memory(lambda x: ops.sum(ops.tanh(x)), np.ones(shape))).splitlines()
+    assert head.index("  kept by") == row.index("  tanh_1 (out)")
+
+
 def test_nothing_kept_is_nothing():
     memory = inspect.memory(lambda x: (x + 1.0).sum(), X)
     assert memory.nbytes == 0
