@@ -20,6 +20,7 @@ from minimeta.commands import (
     doctor,
     evaluate,
     kernels,
+    learn,
     plot,
     predict,
     recipes,
@@ -28,7 +29,7 @@ from minimeta.commands import (
     train,
 )
 
-COMMANDS = (train, evaluate, predict, plot, study, recipes, kernels, doctor)
+COMMANDS = (train, evaluate, predict, plot, study, recipes, kernels, learn, doctor)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
