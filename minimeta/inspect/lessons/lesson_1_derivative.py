@@ -28,8 +28,8 @@ two paths. The changes add up, and so do the numbers: the slope is 9 + 12 = 21.
 
 The engine does the same. While f runs, it notes every operation in a node: which one it
 was, and the nodes its arguments came from. Nodes linked in this way are a graph, also
-called a tape. Then it walks over the graph from the youngest node to the oldest. What a
-node sends its rules say, one for each argument (0 is the first): `g` is the cotangent
+called a tape. Then it walks over the graph from the youngest node to the oldest. A node
+sends what its rules say, one for each argument (0 is the first): `g` is the cotangent
 that comes in, `y` the result, the rest are the arguments. Compare the numbers with
 those above; float64[] means a single one.
 

@@ -32,7 +32,8 @@ together with all others: the slope of 3/x + x is -3/4 + 1.
 saves="out" promises that the rule looks at the result only. So the node holds y until
 the walk back, and need not hold x. ("inputs" holds the arguments, "all" both, "none"
 neither: to differentiate a sum no values are needed.) `program` lists a graph, a line
-for each node: its name, what it was computed from, and what it holds, here 8 bytes.
+for each node: its name, how it was computed, its type, and what it holds, here the
+result (out), 8 bytes.
 
 >>> print(inspect.program(inverse, 2.0))
 x = input  # float64[]
@@ -48,8 +49,8 @@ second is 2/x^3 = 1/4, and the third -6/x^4 = -3/8.
 0.25 -0.375
 
 Here is what the second derivative is taken of, the first one as a graph. Look at the
-last two nodes: they are the rule, -g * y * y, where g is 1. (The alias is a second name
-for x; lesson 5 says what for.)
+last two nodes: they are the rule, -g * y * y, where g is 1. (Lesson 4 says more of the
+order, lesson 5 of the alias, which is a second name for x.)
 
 >>> print(inspect.program(inverse, 2.0, order=2))
 x = input  # float64[]

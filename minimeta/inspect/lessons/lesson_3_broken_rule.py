@@ -41,8 +41,9 @@ Whoever wrote the second rule copied the first:
 check_grads: the gradient of order 1 differs from finite differences at args[1]:
 gradient 2.455..., finite differences 1.636...
 
-It names args[1], which is h. (The numbers are 3 and 2 times a random weight, 0.82, by
-which results of many entries become one.) `compare` shows all arguments, unweighted:
+It names the order, 1 for a first derivative, and args[1], which is h. (The numbers are
+3 and 2 times a random weight, 0.82, by which results of many entries become one.)
+`compare` shows all arguments, unweighted:
 
 >>> print(inspect.compare(area, 2.0, 3.0))
 worst entry        gradient     differences     error  compared
@@ -62,14 +63,14 @@ the bare number out of the graph: to the engine 3x^2 is a constant from there on
 no fault found
 >>> check(cube, 2.0, order=2)
 check_grads: the gradient of order 2 differs from finite differences at args[0]: ...
->>> print(inspect.compare(grad(cube), 2.0))    # the second derivative, 6x = 12
+>>> print(inspect.compare(grad(cube), 2.0))    # of the slope the slope: 6x = 12
 worst entry        gradient     differences     error  compared
 x                         0              12   1.0e+00  1 of 1
 
-Only the second derivative gave it away. So check to the order that you will use.
+Only the second derivative gave it away. Write rules in operations, as 3 * x * x, and
+check them to the order that you will use.
 
-To try: mend both rules and check again, to order 3.
-Where it happens: minimeta/testing.py and minimeta/finite_differences.py.
+To try: mend both rules and check again, to order 3. (minimeta/testing.py)
 """
 
 if __name__ == "__main__":

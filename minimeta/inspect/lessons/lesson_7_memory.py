@@ -17,12 +17,10 @@ most is kept, and for the price of keeping less.
 | ▃▆███▆▃ | most after tanh_3 was made
 
 The last line is a timeline: a bar for each node made, then one for each walked over.
-Memory grows on the way forward, is largest at the turn, and shrinks on the way back. A
-function ten times as deep keeps ten times as much.
+Memory grows on the way forward, is largest at the turn, and shrinks on the way back.
 
 What a node keeps is up to its operation's `saves`. Take that of lesson 2 as it was, and
-then with "all", as somebody careless might write it. We add 1 in between, for which no
-values are kept:
+with "all", written carelessly. We add 1 in between, for which no values are kept:
 
 >>> for saves in "out", "all":
 ...     @op(saves=saves)
@@ -31,10 +29,10 @@ values are kept:
 ...     @inverse.vjp(0)
 ...     def _(g, y, x):
 ...         return -g * y * y
-...     three = lambda x: ops.sum(inverse(inverse(inverse(x) + 1) + 1))
-...     print(f"{saves}: {inspect.memory(three, x).nbytes:,} bytes")
-out: 24,000 bytes
-all: 48,000 bytes
+...     used = inspect.memory(lambda x: ops.sum(inverse(inverse(x) + 1)), x)
+...     print(f"{saves}: {used.nbytes:,} bytes")
+out: 16,000 bytes
+all: 32,000 bytes
 
 Twice as much, for nothing. But even by the best of rules every step of a deep function
 keeps something. Here are 64 of them, in 8 blocks of 8:
@@ -52,7 +50,7 @@ keeps something. Here are 64 of them, in 8 blocks of 8:
 
 `checkpoint(block)` is the same function, but one node, which keeps its argument alone.
 When the walk back comes to it, the block runs again, with all its nodes, is walked over
-and let go. The gradient is the same. (Each timeline below is as high as its own most.)
+and let go. (Each timeline below has a scale of its own.)
 
 >>> for name, each in ("plain", block), ("checkpoint", checkpoint(block)):
 ...     ran.clear()
@@ -66,10 +64,13 @@ checkpoint: 128,000 bytes, tanh ran 128 times
 
 At most 8 arguments and the 8 arrays of one block are kept, 16 instead of 64; each tooth
 is a block that runs again. The price is one more run of everything. (n steps in blocks
-of b keep n/b + b arrays, which is least for b = sqrt(n).)
+of b keep n/b + b arrays, least for b = sqrt(n).) And the gradient is the same:
 
-To try: 4 blocks of 16. Is the gradient of both the same, to the last digit?
-Where it happens: `checkpoint` in minimeta/autodiff/transforms.py; MAML(recompute=True).
+>>> print(np.array_equal(grad(deep)(x, block), grad(deep)(x, checkpoint(block))))
+True
+
+To try: 4 blocks of 16. With recompute=True, MAML takes its inner steps for blocks.
+Where it happens: `checkpoint` in minimeta/autodiff/transforms.py.
 """
 
 if __name__ == "__main__":
