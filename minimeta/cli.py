@@ -21,6 +21,7 @@ from minimeta.commands import (
     evaluate,
     inspect,
     kernels,
+    learn,
     plot,
     predict,
     recipes,
@@ -29,7 +30,7 @@ from minimeta.commands import (
     train,
 )
 
-COMMANDS = (train, evaluate, predict, plot, study, inspect, recipes, kernels, doctor)
+COMMANDS = (train, evaluate, predict, plot, study, recipes, inspect, learn, kernels, doctor)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -91,7 +91,7 @@ def walk(found: Reach, cotangents: dict[int, Any]) -> Iterator[Step]:
                 value = _reduce(node, i, value, parent.shape)
             if array.dtype is not parent.dtype and array.dtype != parent.dtype:
                 value = astype(value, dtype=parent.dtype)
-            if watching.watchers:
+            if watching.active:
                 watching.sent(node, i, value)
             contributions.append((i, value))
             known = cotangents.get(parent.number)

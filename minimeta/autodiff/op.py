@@ -179,7 +179,7 @@ def _unary(made: Op) -> Callable[..., Any]:
         if type(x) is not Tensor:
             return out
         static, parents = static or _NO_OPTIONS, (x.node,)
-        if x.node is None or watching.watchers:
+        if x.node is None or watching.active:
             return _record(made, static, (data,), parents, out)
         inputs = (data,) if saves_inputs else parents
         return Tensor(out, Node(made, static, parents, inputs, out if saves_out else None, out.shape, out.dtype))
@@ -205,7 +205,7 @@ def _binary(made: Op) -> Callable[..., Any]:
         if not tensors:
             return out
         parents = (left, right)
-        if watching.watchers or (left is None and right is None):
+        if watching.active or (left is None and right is None):
             return _record(made, _NO_OPTIONS, (x, y), parents, out)
         inputs = (x, y) if saves_inputs else (left or _spec(x, None), right or _spec(y, None))
         return Tensor(out, Node(made, _NO_OPTIONS, parents, inputs, out if saves_out else None, out.shape, out.dtype))
@@ -253,6 +253,6 @@ def _record(
     if parents.count(None) < len(parents):
         inputs = arrays if made.saves_inputs else tuple(map(_spec, arrays, parents))
         node = Node(made, static, parents, inputs, out if made.saves_out else None, out.shape, out.dtype)
-    if watching.watchers:
+    if watching.active:
         watching.made(made.name, node, out)
     return Tensor(out, node)

@@ -270,7 +270,7 @@ def _fresh(name: str, args: tuple[Any, ...], position: int, path: tuple[str, ...
         raise TypeError(f"minimeta.{name}: {place} has dtype {tensor.dtype}; derivatives need float32 or float64")
     spec = tensor.node or Spec(tensor.shape, tensor.dtype)
     node = Node(alias.op, {}, (tensor.node,), (spec,), None, tensor.shape, tensor.dtype)
-    if watching.watchers:
+    if watching.active:
         watching.made(alias.op.name, node, tensor.data)
     return Tensor(tensor.data, node)
 

@@ -40,7 +40,7 @@ class Differences(list[Difference]):
         return max(self, key=lambda row: row.error)
 
     def __str__(self) -> str:
-        width = max((len(_place(row)) for row in self), default=0)
+        width = max(map(len, ("worst entry", *map(_place, self))))
         lines = [f"{'worst entry':<{width}}  {'gradient':>14}  {'differences':>14}  {'error':>8}  compared"]
         for row in self:
             compared = f"{row.compared} of {int(np.prod(row.shape))}"

@@ -28,7 +28,7 @@ class Flows(list[Flow]):
     """The gradients of all parameters; `print` shows them, with bars on a scale of powers of ten."""
 
     def __str__(self) -> str:
-        width = max((len(row.name) for row in self), default=0)
+        width = max(map(len, ("parameter", *(row.name for row in self))))
         logs = [math.log10(row.gradient) for row in self if 0 < row.gradient < math.inf]
         low, high = min(logs, default=0.0), max(logs, default=0.0)
         lines = [f"{'parameter':<{width}}  {'|w|':>9}  {'|g|':>9}  {'zeros':>5}"]

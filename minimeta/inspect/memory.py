@@ -49,12 +49,10 @@ class Memory(NamedTuple):
         return sum(array.nbytes for array in self.kept)
 
     def __str__(self) -> str:
-        lines = [f"{'bytes':>12}  {'array':<24}kept by"]
-        lines += [
-            f"{array.nbytes:12,}  {f'{array.name} {array.type}':<24}{', '.join(array.keepers)}"
-            for array in self.kept[:_ROWS]
-        ]
-        rest = self.kept[_ROWS:]
+        shown, rest = self.kept[:_ROWS], self.kept[_ROWS:]
+        width = max(map(len, ("array", *map(_label, shown))))
+        lines = [f"{'bytes':>12}  {'array':<{width}}  kept by"]
+        lines += [f"{row.nbytes:12,}  {_label(row):<{width}}  {', '.join(row.keepers)}" for row in shown]
         if rest:
             lines.append(f"{sum(array.nbytes for array in rest):12,}  in {len(rest)} more")
         lines.append(f"{self.nbytes:12,}  in all")
@@ -77,9 +75,9 @@ def memory(what: Any, *args: Any, argnums: ArgNums = 0, order: int = 1) -> Memor
 
     >>> from minimeta import ops
     >>> print(memory(lambda x: (ops.tanh(x) * x).sum(), np.ones(100)))
-           bytes  array                   kept by
-             800  tanh_1 float64[100]     tanh_1 (out), multiply_1 (x1)
-             800  x float64[100]          multiply_1 (x2)
+           bytes  array                kept by
+             800  tanh_1 float64[100]  tanh_1 (out), multiply_1 (x1)
+             800  x float64[100]       multiply_1 (x2)
            1,600  in all
     | ▄███▄ | most after multiply_1 was made
     """
@@ -142,6 +140,10 @@ def _kept(graph: Graph, nodes: list[Node]) -> list[Kept]:
         for key, array in arrays.items()
     ]
     return sorted(kept, key=lambda array: -array.nbytes)
+
+
+def _label(array: Kept) -> str:
+    return f"{array.name} {array.type}"
 
 
 def _bars(heights: list[int]) -> str:

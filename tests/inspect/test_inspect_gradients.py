@@ -102,6 +102,14 @@ def test_nan_and_inf_are_told():
     assert str(rows).endswith("2 of 3 entries NaN or Inf")
 
 
+@pytest.mark.parametrize("name", ["w", "a_name_longer_than_the_head_of_its_column"])
+def test_columns_line_up(name):
+    compared = str(inspect.compare(lambda p: p[name] ** 2, {name: 1.0})).splitlines()
+    assert compared[0].index("  compared") == compared[1].index("  1 of 1")
+    flows = str(inspect.gradient_flow(1.0, 1.0)).splitlines()
+    assert flows[0].index("zeros") + 5 == flows[1].index(" 0%") + 3
+
+
 def test_trees_that_differ_are_named():
     with pytest.raises(ValueError, match="trees differ at the root"):
         inspect.gradient_flow({"w": np.ones(3)}, {"v": np.ones(3)})

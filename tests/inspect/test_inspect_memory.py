@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from minimeta import Tensor, grad, inspect, ops
@@ -89,13 +89,15 @@ def test_the_timeline_is_what_is_alive(name):
 
 @settings(max_examples=40)
 @given(points(1), st.integers(1, 2))
+@example((([("average", (0, 0))], [()]), np.zeros(1)), 2)
 def test_a_backward_walk_lets_go_as_the_timeline_says(drawn, order):
     program, x = drawn
 
     def f(x: Any) -> Any:
         return run(program, ops, x)
 
-    g = f if order == 1 else lambda x: grad(f)(x).sum()
+    # times x, so that something is made after the inner walk, which f's value is alive in, even if f is linear
+    g = f if order == 1 else lambda x: (grad(f)(x) * x).sum()
     timeline, measured = inspect.memory(g, x).timeline, weighed(g, x)
     assert len(timeline) == len(measured)
     forward = max(i for i, moment in enumerate(timeline) if moment.kind == "made") + 1
@@ -188,6 +190,12 @@ def test_long_lists_end_in_a_sum():
     lines = str(inspect.memory(f, X)).splitlines()
     assert lines[21].split() == ["4,000", "in", "10", "more"]
     assert lines[22].split() == ["12,000", "in", "all"]
+
+
+@pytest.mark.parametrize("shape", [(2,), (1, 1, 1, 1, 1, 1, 1, 1, 2)])
+def test_columns_line_up(shape):
+    head, row, *_ = str(inspect.memory(lambda x: ops.sum(ops.tanh(x)), np.ones(shape))).splitlines()
+    assert head.index("  kept by") == row.index("  tanh_1 (out)")
 
 
 def test_nothing_kept_is_nothing():

@@ -166,7 +166,7 @@ def minimeta_command(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_the_command_line_answers():
     done = minimeta_command("--help")
     assert done.returncode == 0
-    assert all(command in done.stdout for command in ("train", "evaluate", "kernels", "doctor"))
+    assert all(command in done.stdout for command in ("train", "evaluate", "kernels", "learn", "doctor"))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("numba") is not None, reason="Numba is installed")
@@ -175,6 +175,12 @@ def test_the_command_line_names_what_compiles_kernels(capsys):
     assert "pip install 'minimeta[train]'" in capsys.readouterr().out
     assert cli.main(["kernels"]) == 0
     assert "reference (NumPy): numba is not installed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("number", range(1, 8))
+def test_every_lesson_runs(number, capsys):
+    assert cli.main(["learn", str(number)]) == 0
+    assert capsys.readouterr().out.startswith(f"Lesson {number}. ")
 
 
 def hidden(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:

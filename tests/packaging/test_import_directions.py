@@ -48,7 +48,7 @@ ALLOWED = {
 #: The families of learners: found by name at run time, imported by nobody else.
 LEARNERS = tuple(f"minimeta.learners.{path.name}" for path in (PACKAGE / "learners").iterdir() if path.is_dir())
 FORBIDDEN = ("minimeta.inspect", "minimeta.testing", *LEARNERS)
-MAY_IMPORT_FORBIDDEN = ("minimeta.inspect", "minimeta.testing", "minimeta.cli", "minimeta.commands.inspect")
+MAY_IMPORT_FORBIDDEN = ("minimeta.inspect", "minimeta.testing", "minimeta.commands", "minimeta.cli")
 
 #: Third-party packages that a module may import when it is imported itself; everything else waits until it is needed.
 EAGER = {"numpy", "safetensors"}
