@@ -69,7 +69,8 @@ def memory(what: Any, *args: Any, argnums: ArgNums = 0, order: int = 1) -> Memor
     `memory(f, *args)` runs f and its backward walk (arguments as for `minimeta.inspect.steps`), and so shows how memory
     grows and shrinks; so does `memory(record)` of everything that was recorded, such as a training step. `memory(y)`
     shows what the graph of the Tensor y keeps now. An array that several nodes keep is counted once, a view as the
-    array it is a view of. Parameters and data that rules need are counted too, though others keep them as well.
+    array it is a view of. Parameters and data that rules need are counted too, though others keep them as well. What
+    is kept only because a function under way still has a Tensor of it in hand is not counted.
 
     Raises TypeError for anything else.
 
@@ -86,11 +87,14 @@ def memory(what: Any, *args: Any, argnums: ArgNums = 0, order: int = 1) -> Memor
     traced = trace(what, *args, argnums=argnums, order=order)
     if not callable(what):
         return Memory(_kept(traced.graph, [vertex.node for vertex in traced.graph]), [])
-    assert traced.record is not None
-    with watched_by(traced.record):
+    record = traced.record
+    assert record is not None
+    count = len(record.nodes)
+    with watched_by(record):
         found = traced.reach()
         deque(walk_in_view(found, traced.seed(found.watched)), maxlen=0)
-    return _over_time(traced.record.events, traced.graph)
+    computed_again = record.nodes[count:]  # by checkpoints
+    return _over_time(record.events, Graph([*traced.graph.roots, *computed_again], record, traced.names))
 
 
 def _over_time(events: list[Event], graph: Graph) -> Memory:

@@ -26,6 +26,7 @@ class Trace:
         self.targets = targets
         self.gradients = gradients  # from the targets' cotangents, and whether they are watched
         self.record = record
+        self.names = names  # of the inputs, by number
         self.graph = Graph([] if value.node is None else [value.node], record, names)
 
     def reach(self) -> Reach:

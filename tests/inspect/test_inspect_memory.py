@@ -98,10 +98,20 @@ def test_a_backward_walk_lets_go_as_the_timeline_says(drawn, order):
 
     # times x, so that something is made after the inner walk, which f's value is alive in, even if f is linear
     g = f if order == 1 else lambda x: (grad(f)(x) * x).sum()
-    timeline, measured = inspect.memory(g, x).timeline, weighed(g, x)
+    check_the_last_walk(g, x)
+
+
+def test_a_node_stays_as_long_as_what_was_made_from_it():
+    """exp of the inner variable is not on the way of the last walk, but the rule of square made nodes from it."""
+    check_the_last_walk(lambda x: grad(lambda y: (ops.square(ops.exp(y)) * x).sum())(X).sum(), X)
+
+
+def check_the_last_walk(f: Any, x: Any) -> None:
+    """By then there are no handles left that f itself keeps, which a timeline knows nothing of."""
+    timeline, measured = inspect.memory(f, x).timeline, weighed(f, x)
     assert len(timeline) == len(measured)
     forward = max(i for i, moment in enumerate(timeline) if moment.kind == "made") + 1
-    for moment, (_, nbytes) in list(zip(timeline, measured, strict=True))[forward:]:  # no handles of f's own are left
+    for moment, (_, nbytes) in list(zip(timeline, measured, strict=True))[forward:]:
         assert nbytes in (None, moment.nbytes), moment
 
 
@@ -179,6 +189,15 @@ def test_a_checkpoint_buys_memory():
     parts = inspect.memory(lambda x: checkpoint(deep)(checkpoint(deep)(checkpoint(deep)(x))).sum(), X).nbytes
     assert whole == 12 * X.nbytes
     assert parts < 8 * X.nbytes
+
+
+def test_what_is_computed_again_has_names_after_all_others():
+    kept = inspect.memory(lambda x: checkpoint(lambda x: ops.tanh(ops.tanh(x) * 2.0))(x).sum(), X).kept
+    assert [(array.name, array.keepers) for array in kept] == [
+        ("x", ("checkpoint_1 (inputs[0])",)),
+        ("tanh_1", ("tanh_1 (out)", "multiply_1 (x1)")),
+        ("tanh_2", ("tanh_2 (out)",)),
+    ]
 
 
 def test_long_lists_end_in_a_sum():

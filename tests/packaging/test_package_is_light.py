@@ -36,10 +36,10 @@ def test_the_help_of_the_command_line_loads_nothing_heavy():
 
 
 def test_the_engine_is_read_in_one_sitting():
-    """Under 1,100 lines, documentation and blank lines included."""
+    """Under 1,250 lines, documentation and blank lines included."""
     files = (PACKAGE / "autodiff").glob("*.py")
     lines = {path.name: len(path.read_text().splitlines()) for path in files}
-    assert sum(lines.values()) < 1100, lines
+    assert sum(lines.values()) < 1250, lines
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.relative_to(PACKAGE).as_posix())
