@@ -71,6 +71,7 @@ def test_a_recorded_run_is_the_run(device, tmp_path, name):
 def test_a_resumed_run_is_one_run(device, tmp_path, recorded):
     whole = run(tmp_path / "whole", steps=8, validate_every=2)
     run(tmp_path / "parts", graph=recorded[0], steps=8, validate_every=2, drawn=Interrupting(5))
+    assert checkpoint.load(tmp_path / "parts/state.safetensors")[1]["step"] == 5
     assert_same(run(tmp_path / "parts", graph=recorded[1], steps=8, validate_every=2, resume=True), whole)
 
 
@@ -183,7 +184,7 @@ def counts(x):
 
 
 @pytest.mark.parametrize(
-    ("work", "reason"), [(looks, "D2H"), (brings, "H2D"), (by_cublas, "calling cuBLAS API"), (counts, "capturing")]
+    ("work", "reason"), [(looks, "capturing"), (brings, "capturing"), (by_cublas, "cuBLAS"), (counts, "capturing")]
 )
 def test_what_stands_in_the_way_is_named(device, work, reason):
     x = device.put(np.ones((2, 2), np.float32))
@@ -195,7 +196,7 @@ def test_what_stands_in_the_way_is_named(device, work, reason):
 
 def test_the_place_is_named(device):
     x = device.put(np.ones((2, 2), np.float32))
-    with pytest.raises(RecordingError, match=r"H2D.* \(in backend.py, line \d+, move\)"):
+    with pytest.raises(RecordingError, match=r"capturing.* \(in backend.py, line \d+, move\)"):
         record(lambda: device.put([np.ones(2), x]))
     with pytest.raises(RecordingError, match=r"cuBLAS.* \(in matmul.py, line \d+, matmul\)"):
         record(lambda: ops.matmul(x, x[0]))
