@@ -5,7 +5,6 @@ Both have the names of the device for minimeta, for PyTorch and for the registry
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import shutil
 import subprocess
@@ -16,7 +15,7 @@ import limits
 import timing
 from workloads.candidate import Candidate
 
-from minimeta import backend
+from minimeta import backend, replay
 
 _WARM_UP = 3
 
@@ -100,33 +99,10 @@ class Gpu:
         """
         if candidate.reset is None:
             raise NotImplementedError("a run leaves new weights for the next one, where a replay would not look")
-        record = _record_torch if name.startswith("torch") else self._record
-        replay = record(candidate.run)
+        record = _record_torch if name.startswith("torch") else replay.record
+        run = record(candidate.run)
         candidate.reset()
-        return candidate._replace(run=replay)
-
-    def _record(self, run: Callable[[], Any]) -> Callable[[], Any]:
-        cuda = self.cupy.cuda
-        cuda.Device().synchronize()  # what was made on the default stream is read on another
-        pool, stream = cuda.MemoryPool(), cuda.Stream(non_blocking=True)
-        with cuda.using_allocator(pool.malloc), stream:
-            for _ in range(_WARM_UP):
-                run()
-            stream.begin_capture()
-            try:
-                result = run()
-            except Exception:
-                with contextlib.suppress(Exception):  # it fails too, and what counts is why
-                    stream.end_capture()
-                raise
-            graph = stream.end_capture()
-        stream.synchronize()
-
-        def replay(pool: Any = pool) -> Any:  # the graph works in the pool's memory
-            graph.launch()
-            return result
-
-        return replay
+        return candidate._replace(run=run)
 
 
 def _record_torch(run: Callable[[], Any]) -> Callable[[], Any]:

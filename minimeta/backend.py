@@ -7,7 +7,7 @@ CuPy is imported only when somebody asks for it or hands over a CuPy array.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from functools import cache
 from typing import Any
 
@@ -19,6 +19,8 @@ from minimeta import tree
 NAMESPACES: dict[type, Any] = {np.ndarray: np}
 
 DEVICES = ("numpy", "cupy")
+#: More arrays than this CuPy joins by a table of their addresses from the host, which a CUDA graph cannot hold.
+_JOINED_BY_COPIES = 8
 _INSTALL = "pip install 'minimeta[cuda13]', or 'minimeta[cuda12]' where the driver is older"
 
 
@@ -179,6 +181,36 @@ def constant(like: Any, make: Callable[..., np.ndarray], *args: Hashable) -> Any
 @cache
 def _constant(xp: Any, device: str, make: Callable[..., np.ndarray], args: tuple[Hashable, ...]) -> Any:
     return xp.asarray(make(*args))
+
+
+def concatenate(xp: Any, arrays: Sequence[Any], axis: int) -> Any:
+    """Arrays of the module `xp` joined end to end along `axis`.
+
+    >>> concatenate(np, [np.ones(2), np.zeros(1)], axis=0)
+    array([1., 1., 0.])
+    """
+    join = xp.concatenate if hasattr(xp, "concatenate") else xp.concat
+    while _too_many_to_record(xp, arrays):
+        starts = range(0, len(arrays), _JOINED_BY_COPIES)
+        arrays = [join(arrays[i : i + _JOINED_BY_COPIES], axis=axis) for i in starts]
+    return join(arrays, axis=axis)
+
+
+def stack(xp: Any, arrays: Sequence[Any], axis: int) -> Any:
+    """Arrays of the module `xp`, of one shape, joined along a new axis.
+
+    >>> stack(np, [np.ones(2), np.zeros(2)], axis=1).shape
+    (2, 2)
+    """
+    if _too_many_to_record(xp, arrays):
+        return concatenate(xp, [xp.expand_dims(array, axis) for array in arrays], axis)
+    return xp.stack(arrays, axis=axis)
+
+
+def _too_many_to_record(xp: Any, arrays: Sequence[Any]) -> bool:
+    if len(arrays) <= _JOINED_BY_COPIES or xp.__name__ != "cupy":
+        return False
+    return bool(xp.cuda.get_current_stream().is_capturing())
 
 
 def synchronize(*arrays: Any) -> None:

@@ -208,7 +208,7 @@ def run(
     episodes = AUGMENTATIONS[recipe.augmentation](training.episodes, recipe.training.seed)
     outcome = train(
         learner, episodes, validation.episodes, recipe.training, folder,
-        config=recipe.record(), resume=resume, device=recipe.backend,
+        config=recipe.record(), resume=resume, device=recipe.backend, graph=recipe.graph,
     )  # fmt: skip
     result, record = assess(learner, outcome.params, trial, drawn)
     files = RunFolder(folder)

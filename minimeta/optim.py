@@ -24,17 +24,31 @@ Schedule = Callable[[float], float]
 Rate = Any
 
 
-class Update(Protocol):
-    """One step: `(params, state)` after it. `progress` (0..1) is what schedules go by."""
+#: What a step takes beside arrays, other numbers each time: the rate comes first.
+Numbers = tuple[Any, ...]
 
-    def __call__(self, grads: Any, state: Any, params: Any, progress: float = 0.0) -> tuple[Any, Any]: ...
+
+class Move(Protocol):
+    """The work of a step, on arrays: `(params, state)` after it."""
+
+    def __call__(self, grads: Any, state: Any, params: Any, *numbers: Any) -> tuple[Any, Any]: ...
 
 
 class Optimizer(NamedTuple):
-    """`init(params) -> state` and `update(grads, state, params, progress=0.0) -> (params, state)`, both pure."""
+    """`init(params) -> state` and `update(grads, state, params, progress=0.0) -> (params, state)`, both pure.
+
+    An update is two parts, as a CUDA graph can hold only the second: `advance(state, progress)` counts the step, and
+    gives its numbers and the state; `move(grads, state, params, *numbers)` moves the parameters.
+    """
 
     init: Callable[[Any], Any]
-    update: Update
+    advance: Callable[[Any, float], tuple[Numbers, Any]]
+    move: Move
+
+    def update(self, grads: Any, state: Any, params: Any, progress: float = 0.0) -> tuple[Any, Any]:
+        """One step: `(params, state)` after it. `progress` (0..1) is what schedules go by."""
+        numbers, state = self.advance(state, progress)
+        return self.move(grads, state, params, *numbers)
 
 
 def sgd(lr: Rate) -> Optimizer:
@@ -45,11 +59,10 @@ def sgd(lr: Rate) -> Optimizer:
     ({'w': 0.0}, {})
     """
 
-    def update(grads: Any, state: Any, params: Any, progress: float = 0.0) -> tuple[Any, Any]:
-        rate = _rate(lr, progress)
+    def move(grads: Any, state: Any, params: Any, rate: Any) -> tuple[Any, Any]:
         return tree.map(lambda w, g: w - rate * g, params, grads), state
 
-    return Optimizer(lambda params: {}, update)
+    return Optimizer(lambda params: {}, _at_rate(lr), move)
 
 
 def momentum(lr: Rate, beta: float = 0.9, nesterov: bool = False) -> Optimizer:
@@ -64,13 +77,12 @@ def momentum(lr: Rate, beta: float = 0.9, nesterov: bool = False) -> Optimizer:
     """
     _check_decay("momentum", beta=beta)
 
-    def update(grads: Any, state: Any, params: Any, progress: float = 0.0) -> tuple[Any, Any]:
-        rate = _rate(lr, progress)
+    def move(grads: Any, state: Any, params: Any, rate: Any) -> tuple[Any, Any]:
         velocity = tree.map(lambda v, g: beta * v + g, state["velocity"], grads)
         ahead = tree.map(lambda g, v: g + beta * v, grads, velocity) if nesterov else velocity
         return tree.map(lambda w, v: w - rate * v, params, ahead), {"velocity": velocity}
 
-    return Optimizer(lambda params: {"velocity": _zeros(params)}, update)
+    return Optimizer(lambda params: {"velocity": _zeros(params)}, _at_rate(lr), move)
 
 
 def adam(lr: Rate, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8) -> Optimizer:
@@ -88,17 +100,19 @@ def adam(lr: Rate, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8) 
     def init(params: Any) -> Any:
         return {"step": 0, "mean": _zeros(params), "square": _zeros(params)}
 
-    def update(grads: Any, state: Any, params: Any, progress: float = 0.0) -> tuple[Any, Any]:
+    def advance(state: Any, progress: float) -> tuple[Numbers, Any]:
         step = int(state["step"]) + 1
         # both corrections as Python numbers, which leave float32 arrays float32
         rate = _rate(lr, progress) * (1 / (1 - beta1**step))
-        scale = 1 / math.sqrt(1 - beta2**step)
+        return (rate, 1 / math.sqrt(1 - beta2**step)), {**state, "step": step}
+
+    def move(grads: Any, state: Any, params: Any, rate: Any, scale: Any) -> tuple[Any, Any]:
         mean = tree.map(lambda m, g: beta1 * m + (1 - beta1) * g, state["mean"], grads)
         square = tree.map(lambda s, g: beta2 * s + (1 - beta2) * (g * g), state["square"], grads)
         params = tree.map(lambda w, m, s: w - rate * m / (scale * ops.sqrt(s) + eps), params, mean, square)
-        return params, {"step": step, "mean": mean, "square": square}
+        return params, {"step": state["step"], "mean": mean, "square": square}
 
-    return Optimizer(init, update)
+    return Optimizer(init, advance, move)
 
 
 def rmsprop(lr: Rate, decay: float = 0.99, eps: float = 1e-8) -> Optimizer:
@@ -113,13 +127,12 @@ def rmsprop(lr: Rate, decay: float = 0.99, eps: float = 1e-8) -> Optimizer:
     """
     _check_decay("rmsprop", decay=decay)
 
-    def update(grads: Any, state: Any, params: Any, progress: float = 0.0) -> tuple[Any, Any]:
-        rate = _rate(lr, progress)
+    def move(grads: Any, state: Any, params: Any, rate: Any) -> tuple[Any, Any]:
         square = tree.map(lambda s, g: decay * s + (1 - decay) * (g * g), state["square"], grads)
         params = tree.map(lambda w, g, s: w - rate * g / (ops.sqrt(s) + eps), params, grads, square)
         return params, {"square": square}
 
-    return Optimizer(lambda params: {"square": _zeros(params)}, update)
+    return Optimizer(lambda params: {"square": _zeros(params)}, _at_rate(lr), move)
 
 
 def constant(lr: float) -> Schedule:
@@ -216,6 +229,11 @@ def clip_elementwise(grads: Any, limit: float) -> Any:
 
 def _rate(lr: Rate, progress: float) -> Any:
     return lr(progress) if callable(lr) else lr
+
+
+def _at_rate(lr: Rate) -> Callable[[Any, float], tuple[Numbers, Any]]:
+    """How a step is counted whose only number is the rate: not at all."""
+    return lambda state, progress: ((_rate(lr, progress),), state)
 
 
 def _zeros(params: Any) -> Any:

@@ -25,7 +25,7 @@ class Recipe:
     at most so many, and queries repeats. A learner trained on all classes at once takes `shot` examples a step; its
     `way` is their number, found when the run begins. `split` is a scheme of the data set, None where it has
     none. Images have the size the learner says; those of the training are distorted by random affine maps if
-    `augmentation` is "affine".
+    `augmentation` is "affine". With `graph`, for backend "cupy", training steps are recorded (`minimeta.replay`).
     """
 
     learner: str
@@ -41,6 +41,7 @@ class Recipe:
     rotations: str = "none"
     augmentation: str = "none"
     backend: str = "numpy"
+    graph: bool = False
     hyper: dict[str, Any] = field(default_factory=dict)
     training: Settings = field(default_factory=Settings)
 
@@ -49,6 +50,8 @@ class Recipe:
             raise ValueError(f"test_episodes={self.test_episodes}; an interval needs at least 2")
         if self.augmentation not in AUGMENTATIONS:
             raise ValueError(f"augmentation={self.augmentation!r}; choose from {', '.join(AUGMENTATIONS)}")
+        if self.graph and self.backend != "cupy":
+            raise ValueError(f"graph with backend={self.backend!r}: only 'cupy' records CUDA graphs")
 
     def make_learner(self) -> Learner:
         """The learner. Raises ValueError for an unknown one and for hyper-parameters it has not.

@@ -123,9 +123,9 @@ def numbered(base: Path) -> tuple[Path, Path]:
 
 
 def _comparable(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration without the budget, the one thing a resumed run may change."""
+    """The configuration without what a resumed run may change: the budget, and whether steps are recorded."""
     training = {name: value for name, value in config["training"].items() if name not in ("steps", "minutes")}
-    return {**config, "training": training}
+    return {**{name: value for name, value in config.items() if name != "graph"}, "training": training}
 
 
 def _differences(there: Any, here: Any, name: str = "") -> list[str]:

@@ -13,12 +13,13 @@ import signal
 import threading
 import time
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from types import FrameType, TracebackType
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from minimeta import backend, checkpoint, optim
+from minimeta import backend, checkpoint, optim, replay
 from minimeta.checkpoint import CheckpointError
 from minimeta.evaluation import Episodes, OnDevice, evaluate
 from minimeta.learners.base import Learner, Params, chunked_meta_grad, trainable
@@ -125,17 +126,20 @@ def train(
     config: dict[str, Any] | None = None,
     resume: bool = False,
     device: str = "numpy",
+    graph: bool = False,
 ) -> Outcome:
     """Meta-train `learner` and keep the parameters that do best on the first episodes of `val_episodes`.
 
     `config` (JSON-able) goes into config.json beside the settings. `resume` goes on with the run in `out_dir`; only
-    `steps` and `minutes` may differ then. Ctrl-C ends the run after the current step with everything saved.
+    `steps`, `minutes` and `graph` may differ then. Ctrl-C ends the run after the current step with everything saved.
+    `graph` records steps as CUDA graphs (`minimeta.replay`), on device "cupy"; results are the same up to rounding.
 
     Raises RunError for a folder that holds something else or a run that was configured differently, CheckpointError
-    for a damaged state, DivergedError when the loss becomes NaN or infinite.
+    for a damaged state, DivergedError when the loss becomes NaN or infinite; with `graph`, ValueError for another
+    device or a learner that counts steps on the host, RecordingError for a step that cannot be recorded.
     """
     folder = RunFolder(out_dir)
-    loop = _Loop(learner, train_episodes, val_episodes, settings, folder, device)
+    loop = _Loop(learner, train_episodes, val_episodes, settings, folder, device, graph)
     state = loop.begin()
     folder.enter({**(config or {}), "training": asdict(settings)}, resume)
     state = loop.restore(state)
@@ -150,7 +154,7 @@ class _Loop:
 
     def __init__(
         self, learner: Learner, train_episodes: Episodes, val_episodes: Episodes, settings: Settings,
-        folder: RunFolder, device: str,
+        folder: RunFolder, device: str, graph: bool,
     ) -> None:  # fmt: skip
         self.learner = learner
         self.train_episodes = OnDevice(train_episodes, device)
@@ -160,6 +164,9 @@ class _Loop:
         self.folder = folder
         self.schedule = optim.SCHEDULES[settings.schedule](settings.lr)
         self.optimizer = optim.OPTIMIZERS[settings.optimizer](self.schedule)
+        update = partial(_update, learner, self.optimizer, settings)
+        self.update = replay.Replay(update, device) if graph else update
+        self.graph = graph
         self.started = math.nan  # when the clock of this run stood at 0
         self.unread: list[Measured] = []
         self.measured: dict[str, float] = {}  # of the last step that was read
@@ -167,6 +174,8 @@ class _Loop:
     def begin(self) -> State:
         """The fresh state that the seed draws."""
         params = backend.to_device(self.learner.init(np.random.default_rng(self.settings.seed)), self.device)
+        if self.graph:
+            replay.check(type(self.learner).__name__, params)
         return State(params, self.optimizer.init(trainable(params)))
 
     def restore(self, fresh: State) -> State:
@@ -216,17 +225,15 @@ class _Loop:
         return self.progress(state) >= 1 or (patience is not None and waited >= patience)
 
     def step(self, state: State) -> State:
-        """One update of the parameters; what was measured on the way is left in `unread`."""
+        """One update of the parameters; what was measured on the way is left in `unread`.
+
+        With graphs, the arrays of the state before are overwritten.
+        """
         tasks, progress, step = self.settings.tasks, self.progress(state), state.step + 1
         episode = self.train_episodes.batch(state.step * tasks, tasks)
-        loss, aux, grads = chunked_meta_grad(self.learner, state.params, episode, self.settings.chunk)
-        measured = {"loss": loss, **{name: x for name, x in aux.items() if name != "running"}}
+        numbers, optimizer = self.optimizer.advance(state.optimizer, progress)
+        (params, optimizer), measured = self.update((state.params, optimizer), episode, numbers)
         self.unread.append(Measured(step, self.schedule(progress), measured))
-        if self.settings.clip_norm is not None:
-            grads = optim.clip_global_norm(grads, self.settings.clip_norm)
-        weights, optimizer = self.optimizer.update(grads, state.optimizer, trainable(state.params), progress)
-        running = {"running": aux["running"]} if "running" in aux else {}
-        params = {**state.params, **weights, **running}
         seconds = time.monotonic() - self.started
         return replace(state, params=params, optimizer=optimizer, step=step, seconds=seconds)
 
@@ -257,6 +264,21 @@ class _Loop:
         self.save(state)
         progress.note(f"step {state.step}: validation, {result}{', the best' if state.best_step == state.step else ''}")
         return state
+
+
+def _update(
+    learner: Learner, optimizer: optim.Optimizer, settings: Settings,
+    carried: tuple[Params, Any], episode: Any, numbers: optim.Numbers,
+) -> tuple[tuple[Params, Any], dict[str, Any]]:  # fmt: skip
+    """The work of a step: from parameters and the optimizer's state to new ones, and what was measured on the way."""
+    params, state = carried
+    loss, aux, grads = chunked_meta_grad(learner, params, episode, settings.chunk)
+    measured = {"loss": loss, **{name: x for name, x in aux.items() if name != "running"}}
+    if settings.clip_norm is not None:
+        grads = optim.clip_global_norm(grads, settings.clip_norm)
+    weights, state = optimizer.move(grads, state, trainable(params), *numbers)
+    running = {"running": aux["running"]} if "running" in aux else {}
+    return ({**params, **weights, **running}, state), measured
 
 
 class Interrupt:

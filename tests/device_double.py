@@ -1,12 +1,13 @@
 """A stand-in for CuPy on any machine: arrays that wrap NumPy's, and `xp`, the module that alone works on them.
 
 It does as CuPy where that differs from NumPy: nothing becomes a NumPy array by itself, and none may be mixed in; 0-d
-results stay arrays; indices beyond an axis wrap round; of several values for one element any may stay (here the first);
-`linalg.solve` broadcasts no batches and singular matrices give NaN; sums by index are for a few dtypes only.
+results stay arrays, single elements views; indices beyond an axis wrap round; of several values for one element any may
+stay (here the first); `linalg.solve` broadcasts no batches and singular matrices give NaN; sums by index are for a few
+dtypes only.
 
 Copies between host and device are counted, or within `forbidden` a TransferError: values seen on the host (bool, float,
 item, get, ..., or the number of elements that a boolean index picks), and lists, numbers and NumPy arrays brought to
-the device (`asarray`, or a list as an index).
+the device (`asarray`, or a list as an index). Work goes through `device_graphs`, and can be captured.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ import operator
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+
+from tests import device_graphs
+from tests.device_graphs import Memory, memory_of, perform
 
 TO_HOST, TO_DEVICE = "to host", "to device"
 
@@ -42,6 +45,7 @@ def forbidden(*ways: str) -> Iterator[None]:
 
 
 def _copied(way: str) -> None:
+    device_graphs.refuse("D2H transfers" if way == TO_HOST else "H2D transfers")
     copies[way] += 1
     if way in _forbidden:
         raise TransferError(f"a hidden copy {way}")
@@ -50,17 +54,20 @@ def _copied(way: str) -> None:
 class Array:
     """An array on the device; its operators and methods are attached below."""
 
-    __slots__ = ("host",)
+    __slots__ = ("host", "memory")
     __hash__ = None
     __module__ = "cupy"  # by which minimeta knows whose it is
     device = "<device 0>"
 
     def __init__(self, host: np.ndarray) -> None:
         self.host = host
+        self.memory = memory_of(host)
 
     def get(self) -> np.ndarray:
         _copied(TO_HOST)
-        return self.host.copy()
+        host = perform(self.host.copy, [self.memory])
+        device_graphs.wait()
+        return host
 
     def __repr__(self) -> str:
         return f"Array({self.host!r})"
@@ -83,12 +90,19 @@ class Array:
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, index: Any) -> Any:
-        return _outer(self.host[_index(index, self.host.shape)])
+        return _outer(perform(lambda: self.host[_index(index, self.host.shape)], _memories(self, index)))
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        places = np.arange(self.host.size).reshape(self.host.shape)[_index(index, self.host.shape)]
-        values = np.broadcast_to(_inner(value), places.shape)
-        self.host.flat[places.ravel()[::-1]] = values.ravel()[::-1]
+        values = _inner(value)
+
+        def work() -> None:
+            places = np.arange(self.host.size).reshape(self.host.shape)[_index(index, self.host.shape)]
+            self.host.flat[places.ravel()[::-1]] = np.broadcast_to(values, places.shape).ravel()[::-1]
+
+        perform(work, _memories(self, index, value), changed=self.memory)
+
+    def fill(self, value: float) -> None:
+        perform(lambda: self.host.fill(value), [self.memory], changed=self.memory)
 
 
 def _index(index: Any, shape: tuple[int, ...]) -> Any:
@@ -106,7 +120,7 @@ def _index(index: Any, shape: tuple[int, ...]) -> Any:
             item = Array(item.host % max(1, shape[axis]))
         found.append(item.host if isinstance(item, Array) else item)
         axis += n
-    return tuple(found) if isinstance(index, tuple) else found[0]
+    return (*found, *(() if any(item is Ellipsis for item in items) else (Ellipsis,)))  # or NumPy copies single numbers
 
 
 def _is_mask(item: Any) -> bool:
@@ -126,6 +140,17 @@ def _inner(value: Any) -> Any:
     return value.host if isinstance(value, Array) else value
 
 
+def _memories(*values: Any) -> list[Memory]:
+    """Of all arrays among the values."""
+    found = []
+    for value in values:
+        if isinstance(value, Array):
+            found.append(value.memory)
+        elif isinstance(value, tuple | list):
+            found += _memories(*value)
+    return found
+
+
 def _outer(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         return Array(np.asarray(value))
@@ -138,9 +163,26 @@ def _on_device(function: Callable[..., Any]) -> Callable[..., Any]:
     """NumPy's function, for arrays of the device; no device warns of NaN and infinity."""
 
     def call(*args: Any, **options: Any) -> Any:
-        with np.errstate(all="ignore"):
-            result = function(*map(_inner, args), **{name: _inner(value) for name, value in options.items()})
-        return options["out"] if options.get("out") is not None else _outer(result)
+        inner, named = list(map(_inner, args)), {name: _inner(value) for name, value in options.items()}
+
+        @np.errstate(all="ignore")
+        def work() -> Any:
+            return function(*inner, **named)
+
+        out = options.get("out")
+        result = perform(work, _memories(*args, *options.values()), None if out is None else out.memory)
+        return _outer(result) if out is None else out
+
+    return call
+
+
+def _by_library(library: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that CuPy has from a library of CUDA."""
+    on_device = _on_device(function)
+
+    def call(*args: Any, **options: Any) -> Any:
+        device_graphs.refuse_library(library)
+        return on_device(*args, **options)
 
     return call
 
@@ -150,13 +192,16 @@ def _looking(function: Callable[..., Any]) -> Callable[..., Any]:
 
     def call(*args: Any, **options: Any) -> Any:
         _copied(TO_HOST)
+        perform(lambda: None, _memories(*args))
+        device_graphs.wait()
         return function(*args, **options)
 
     return call
 
 
 def _operator(name: str, reflected: bool = False) -> Callable[..., Any]:
-    function = _on_device(getattr(operator, name))
+    function = getattr(operator, name)
+    function = _by_library("cuBLAS", function) if name == "matmul" else _on_device(function)
 
     def call(self: Array, other: Any) -> Any:
         if _is_tensor(other):  # its turn
@@ -170,7 +215,8 @@ def _in_place(name: str) -> Callable[..., Any]:
     ufunc = getattr(np, {"sub": "subtract", "mul": "multiply", "truediv": "divide"}.get(name, name))
 
     def call(self: Array, other: Any) -> Any:
-        ufunc(self.host, _inner(other), out=self.host)
+        value = _inner(other)
+        perform(lambda: ufunc(self.host, value, out=self.host), _memories(self, other), changed=self.memory)
         return self
 
     return call
@@ -189,7 +235,7 @@ for name in ("neg", "abs", "invert"):
 for name in ("__bool__", "__int__", "__float__", "item", "tolist"):
     setattr(Array, name, _looking(lambda self, *args, name=name: getattr(self.host, name)(*args)))
 for name in (
-    "all", "any", "argmax", "argmin", "astype", "clip", "copy", "cumsum", "diagonal", "dot", "max", "mean", "min",
+    "all", "any", "argmax", "argmin", "astype", "clip", "copy", "cumsum", "diagonal", "max", "mean", "min",
     "prod", "ravel", "repeat", "reshape", "squeeze", "std", "sum", "swapaxes", "take", "trace", "transpose", "var",
 ):  # fmt: skip
     setattr(Array, name, _on_device(getattr(np.ndarray, name)))
@@ -197,6 +243,7 @@ for name in ("dtype", "nbytes", "ndim", "shape", "size", "strides"):
     setattr(Array, name, property(lambda self, name=name: getattr(self.host, name)))
 for name in ("T", "mT"):
     setattr(Array, name, property(lambda self, name=name: Array(getattr(self.host, name))))
+Array.dot = _by_library("cuBLAS", np.ndarray.dot)
 Array.nonzero = _looking(_on_device(np.ndarray.nonzero))
 
 
@@ -216,7 +263,8 @@ def _asarray(values: Any, dtype: Any = None, copy: bool | None = None) -> Array:
     """The way to the device."""
     if not isinstance(values, Array):
         _copied(TO_DEVICE)
-    return Array(np.array(values.host if isinstance(values, Array) else values, dtype, copy=copy))
+        return Array(np.array(values, dtype, copy=copy))
+    return _outer(perform(lambda: np.array(values.host, dtype, copy=copy), [values.memory]))
 
 
 def _with_at(ufunc: Any, dtypes: str) -> Callable[..., Any]:
@@ -226,7 +274,9 @@ def _with_at(ufunc: Any, dtypes: str) -> Callable[..., Any]:
     def at(out: Array, index: Any, values: Any) -> None:
         if out.dtype not in dtypes.split():
             raise TypeError(f"{ufunc.__name__}.at: {out.dtype} is none of {dtypes}")
-        ufunc.at(out.host, _index(index, out.shape), _inner(values))
+        given = _inner(values)
+        work = lambda: ufunc.at(out.host, _index(index, out.shape), given)  # noqa: E731
+        perform(work, _memories(out, index, values), changed=out.memory)
 
     call.at = at
     return call
@@ -235,13 +285,32 @@ def _with_at(ufunc: Any, dtypes: str) -> Callable[..., Any]:
 def _argsort(x: Array, axis: int = -1, kind: str | None = None) -> Array:
     if kind not in (None, "stable"):
         raise ValueError(f"kind={kind!r} is not supported")
-    return Array(np.argsort(x.host, axis=axis, kind="stable"))
+    return _on_device(np.argsort)(x, axis=axis, kind="stable")
+
+
+def _joining(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that sends the addresses of many arrays from the host."""
+    on_device = _on_device(function)
+
+    def call(arrays: Any, **options: Any) -> Any:
+        if len(arrays) > 8:
+            device_graphs.refuse("H2D transfers")
+        return on_device(arrays, **options)
+
+    return call
+
+
+def _copyto(target: Array, values: Array) -> None:
+    perform(lambda: np.copyto(target.host, values.host, casting="same_kind"), _memories(target, values), target.memory)
 
 
 def _where(condition: Any, *choices: Any) -> Any:
     if not choices:
         _copied(TO_HOST)
     return _on_device(np.where)(condition, *choices)
+
+
+_BY_CUBLAS = ("dot", "einsum", "inner", "matmul", "tensordot", "vdot")
 
 
 def _solve(a: Array, b: Array) -> Array:
@@ -255,7 +324,7 @@ def _regular(function: Callable[..., Any]) -> Callable[..., Any]:
 
     def call(a: Array, *others: Array) -> Array:
         try:
-            return _on_device(function)(a, *others)
+            return _by_library("cuSOLVER", function)(a, *others)
         except np.linalg.LinAlgError:
             return Array(np.full_like(others[-1].host if others else a.host, np.nan))
 
@@ -274,13 +343,14 @@ xp = _Module(
     array=_asarray,
     asarray=_asarray,
     bincount=_looking(_on_device(np.bincount)),
+    concatenate=_joining(np.concatenate),
+    copyto=_copyto,
     nonzero=_looking(_on_device(np.nonzero)),
+    stack=_joining(np.stack),
     unique=_looking(_on_device(np.unique)),
     where=_where,
+    **{name: _by_library("cuBLAS", getattr(np, name)) for name in _BY_CUBLAS},
     linalg=_Module(np.linalg, solve=_solve, inv=_regular(np.linalg.inv), cholesky=_regular(np.linalg.cholesky)),
-    cuda=SimpleNamespace(
-        is_available=lambda: True,
-        get_current_stream=lambda: SimpleNamespace(synchronize=lambda: None),
-        runtime=SimpleNamespace(getDeviceProperties=lambda number: {"name": b"a double"}),
-    ),
+    cuda=device_graphs.cuda,
+    get_default_memory_pool=lambda: device_graphs.default_pool,
 )

@@ -7,7 +7,8 @@ import importlib
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +42,7 @@ class Implementation:
 _table: dict[str, dict[str, Implementation]] = {}
 _loaded: set[str] = set()
 _forced: str | None = None
+_recordable = False
 
 
 def register(name: str, backend: str, refuses: Refusal = lambda *arrays, **options: None) -> Callable[[Kernel], Kernel]:
@@ -141,6 +143,29 @@ class use:  # noqa: N801 - called like a function, usable as a context manager
     def __exit__(self, *exception: object) -> None:
         global _forced
         _forced = self._before
+
+
+@contextmanager
+def recordable() -> Iterator[None]:
+    """Here kernels run on a GPU as they do while a CUDA graph is recorded: so that they are ready before it is.
+
+    In force for all threads.
+
+    >>> with recordable():
+    ...     is_recordable()
+    True
+    """
+    global _recordable
+    before, _recordable = _recordable, True
+    try:
+        yield
+    finally:
+        _recordable = before
+
+
+def is_recordable() -> bool:
+    """Whether `recordable` is in force."""
+    return _recordable
 
 
 def _choices() -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+from minimeta import backend
 from minimeta.autodiff.op import op
 
 
@@ -74,7 +75,7 @@ def concatenate(xp: Any, *arrays: Any, axis: int = 0) -> Any:
     >>> concatenate([np.ones(2), np.zeros(1)])
     array([1., 1., 0.])
     """
-    return xp.concatenate(arrays, axis=axis) if hasattr(xp, "concatenate") else xp.concat(arrays, axis=axis)
+    return backend.concatenate(xp, arrays, axis)
 
 
 @concatenate.vjp()

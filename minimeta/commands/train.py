@@ -34,6 +34,8 @@ def add(commands: Any) -> None:
     budget.add_argument("--minutes", type=float, metavar="M", help="of wall clock, instead of --steps")
     parser.add_argument("--seed", type=int, metavar="S", help="of parameters and episodes; default 0")
     options.add_backend(parser, default=None)
+    text = "record a step as a CUDA graph and replay it, with --backend cupy; matrix products are then minimeta's own"
+    parser.add_argument("--graph", action=argparse.BooleanOptionalAction, help=text)
     parser.add_argument("--out", metavar="DIR", help="a new folder; default: runs/LEARNER-DATA, numbered if taken")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out, or the latest by default")
     parser.add_argument(
@@ -67,7 +69,8 @@ def _recipe(args: argparse.Namespace, folder: Path) -> Recipe:
     recipe = _default_recipe(args, folder)
     if args.split is not None and parse_split(args.split)[1] is not None:
         raise DataError(f"--split {args.split}: training takes a scheme, e.g. vinyals, and uses all its parts")
-    changes = options.given(args, "split", "rotations", "way", "shot", "query", "test_way", "test_shot", "backend")
+    names = ("split", "rotations", "way", "shot", "query", "test_way", "test_shot", "backend", "graph")
+    changes = options.given(args, *names)
     for name in ("way", "shot"):
         if name in changes:
             changes.setdefault(f"test_{name}", changes[name])

@@ -57,7 +57,7 @@ def stack(xp: Any, *arrays: Any, axis: int = 0) -> Any:
     >>> stack([np.ones(2), np.zeros(2)]).shape
     (2, 2)
     """
-    return xp.stack(arrays, axis=axis)
+    return backend.stack(xp, arrays, axis)
 
 
 @stack.vjp()

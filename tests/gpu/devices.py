@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 import minimeta_kernels
+import minimeta_kernels.cuda  # for the names of its kernels; nothing is compiled
 from minimeta import backend, tree
-from tests import device_double
+from minimeta_kernels import registry
+from tests import device_double, device_graphs
 
 
 class Device:
@@ -100,4 +102,22 @@ def at_work(name: str) -> Iterator[Device]:
     with pytest.MonkeyPatch.context() as patch, minimeta_kernels.use("reference"):
         patch.setitem(sys.modules, "cupy", device_double.xp)
         patch.setitem(backend.NAMESPACES, device_double.Array, device_double.xp)
+        for name in _with_cuda():
+            patch.setitem(registry._table[name], "reference", _own(registry._table[name]["reference"]))
         yield Double()
+
+
+def _with_cuda() -> list[str]:
+    """The kernels that a GPU has of its own, which the reference's are for here."""
+    registry._load("reference")
+    return [name for name, found in registry._table.items() if {"cuda", "reference"} <= found.keys()]
+
+
+def _own(implementation: registry.Implementation) -> registry.Implementation:
+    """The same, known as a kernel of ours to who captures it."""
+
+    def function(*arrays: Any, **options: Any) -> Any:
+        with device_graphs.own_kernel():
+            return implementation.function(*arrays, **options)
+
+    return registry.Implementation(function, implementation.refuses)

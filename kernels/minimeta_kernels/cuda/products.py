@@ -1,6 +1,7 @@
 """Convolutions and matrix products on a GPU; kernels in products.cu. Each is a derivative of the others.
 
-Of plain matrix products cuBLAS is the better one, but CuPy lets no call of it into a CUDA graph: this is for these.
+Of plain matrix products cuBLAS is the better one, but CuPy lets no call of it into a CUDA graph: this is for these, and
+for `recordable`, where what a graph shall record runs before.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from minimeta_kernels.cuda.entries import enter, refuses
 from minimeta_kernels.cuda.source import Source
 from minimeta_kernels.reference.convolution import Pads, Pair, output_shape
 from minimeta_kernels.reference.modules import array_module
-from minimeta_kernels.registry import register
+from minimeta_kernels.registry import is_recordable, register
 
 _TILE, _TERMS, _THREADS = 64, 16, 128
 _SHARED = 2 * _TERMS * (_TILE + 1)
@@ -82,7 +83,8 @@ def _laid_out(x: Any, lead: tuple[int, ...]) -> tuple[Any, tuple[int, int, int]]
 def _refuses_outside_graphs(a: Any, b: Any) -> str | None:
     import cupy
 
-    return None if cupy.cuda.get_current_stream().is_capturing() else "is slower than cuBLAS, for CUDA graphs only"
+    recorded = is_recordable() or cupy.cuda.get_current_stream().is_capturing()
+    return None if recorded else "is slower than cuBLAS, for CUDA graphs only"
 
 
 register("matmul", "cuda", lambda a, b: refuses("cupy", (a, b)) or _refuses_outside_graphs(a, b))(matmul)
