@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from minimeta import grad, inspect, ops
+from minimeta import grad, inspect, learners, ops
 from minimeta.autodiff import checkpoint
 from minimeta.autodiff.watching import scopes, watchers
+from minimeta.data.episodes import Episode
 from tests.autodiff.random_programs import points, run
 
 X = np.array([1.0, -0.5])
@@ -112,3 +113,14 @@ def test_it_ends_with_an_exception_from_within_a_walk():
     with pytest.raises(KeyError), inspect.recording():
         grad(broken)(X)
     assert not watchers
+
+
+@pytest.mark.parametrize("name", ["maml", "lstm-meta"])
+def test_learners_name_their_inner_steps(name):
+    learner = learners.make(name, way=2, size=16, filters=4, inner_steps=2)
+    drawn = np.random.default_rng(0).random((1, 4, 16, 16, 1), np.float32)
+    episode = Episode(drawn[:, :2], np.array([[0, 1]]), drawn[:, 2:], np.array([[0, 1]]), 2)
+    with inspect.recording() as record:
+        learner.meta_grad(learner.init(np.random.default_rng(0)), episode)
+    seen = {record.origin(node).scopes for node in record.nodes}
+    assert seen == {(), ("inner step 1",), ("inner step 2",)}
