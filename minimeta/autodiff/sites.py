@@ -9,7 +9,8 @@ from traceback import FrameSummary
 Site = tuple[FrameSummary, ...]
 
 _PACKAGE = os.path.dirname(os.path.dirname(__file__))
-_ENGINE = tuple(os.path.join(_PACKAGE, part) for part in ("autodiff", "ops", os.path.join("inspect", "tracing.py")))
+_ENGINE = tuple(os.path.join(_PACKAGE, part) for part in ("autodiff", "ops", "inspect"))
+_EXAMPLES = tuple(os.path.join(_PACKAGE, "inspect", part) for part in ("examples.py", "lessons"))  # as a user's
 _DEPTH = 12  # frames; further out is whatever started the program
 
 
@@ -19,7 +20,7 @@ def user_site() -> Site:
     frame = sys._getframe(1)
     while frame is not None and len(found) < _DEPTH:
         code = frame.f_code
-        if not code.co_filename.startswith(_ENGINE):
+        if not code.co_filename.startswith(_ENGINE) or code.co_filename.startswith(_EXAMPLES):
             found.append(FrameSummary(code.co_filename, frame.f_lineno, code.co_name, lookup_line=False))
         frame = frame.f_back  # type: ignore[assignment]
     return tuple(found)

@@ -8,11 +8,12 @@ from minimeta.autodiff import scope
 from minimeta.inspect.compare import Difference, Differences, compare
 from minimeta.inspect.gradient_flow import Flow, Flows, gradient_flow
 from minimeta.inspect.memory import Memory, memory
+from minimeta.inspect.page import Page, page, page_maml
 from minimeta.inspect.program import program
 from minimeta.inspect.recording import Recording, recording
 from minimeta.inspect.steps import Step, Steps, steps
 
 __all__ = [
-    "Difference", "Differences", "Flow", "Flows", "Memory", "Recording", "Step", "Steps", "compare", "gradient_flow",
-    "memory", "program", "recording", "scope", "steps",
+    "Difference", "Differences", "Flow", "Flows", "Memory", "Page", "Recording", "Step", "Steps", "compare",
+    "gradient_flow", "memory", "page", "page_maml", "program", "recording", "scope", "steps",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minimeta import tree
-from minimeta.autodiff.backward import walk_in_view
+from minimeta.autodiff.backward import Reach, walk_in_view
 from minimeta.autodiff.node import Node
 from minimeta.autodiff.op import Op, Rule
 from minimeta.autodiff.transforms import ArgNums
@@ -72,13 +72,16 @@ class Step(NamedTuple):
 
 
 class Steps(Iterator[Step]):
-    """The steps of one backward walk, to be taken once; `gradient` takes those that are left."""
+    """The steps of one backward walk, to be taken once; `gradient` takes those that are left.
 
-    def __init__(self, traced: Trace) -> None:
+    The walk is over `found`, a part of the path from the value to the targets, or over all of it.
+    """
+
+    def __init__(self, traced: Trace, found: Reach | None = None) -> None:
         self.graph: Graph = traced.graph
         self.value = traced.value.data
         self._trace = traced
-        found = traced.reach()
+        found = traced.reach() if found is None else found
         self.path = tuple(reversed(found.path))
         self._watched = found.watched
         self._cotangents = traced.seed(found.watched)

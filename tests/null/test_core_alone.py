@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import minimeta
-from minimeta import checkpoint, cli, curve, data, learners, ops, testing
+from minimeta import checkpoint, cli, curve, data, inspect, learners, ops, testing
 from minimeta.data.lazy import require
 
 ABSENT = ("numba", "scipy", "PIL", "matplotlib", "tqdm", "pooch", "hypothesis", "cupy")
@@ -38,6 +38,11 @@ def test_derivatives_of_every_kind():
     assert minimeta.hvp(cubes, x, x).tolist() == [6.0, 24.0]
     assert minimeta.hessian(cubes)(x).tolist() == [[6.0, 0.0], [0.0, 12.0]]
     assert minimeta.jvp(cubes, (x,), (np.ones(2),))[1] == 15.0
+
+
+def test_a_page_of_a_graph(tmp_path):
+    inspect.page(ops.tanh, 0.5, file=tmp_path / "tanh.html")
+    assert "tanh_1" in (tmp_path / "tanh.html").read_text(encoding="utf-8")
 
 
 FAMILIES = {
