@@ -7,11 +7,10 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from minimeta.autodiff import watching
+from minimeta.autodiff import sites, watching
 from minimeta.autodiff.node import Node
 from minimeta.autodiff.op import Op, Rule
 from minimeta.autodiff.primitives import astype, sum_to
-from minimeta.autodiff.sites import place, stack
 from minimeta.autodiff.tensor import Tensor
 
 #: One step of the walk: a node, its finished cotangent, and what its rules sent to the needed parents, by argument.
@@ -36,7 +35,7 @@ def reach(roots: Sequence[Node], targets: Sequence[Node]) -> Reach:
     leads = {target.number for target in targets}
     oldest = min(leads, default=math.inf)
     found = {root.number: root for root in roots}
-    stack = list(found.values())
+    stack = list(found.values())  # not the name of an import: CPython 3.11 would call its methods the slow way
     watched = any(number < oldest for number in found)
     while stack:
         for parent in stack.pop().parents:
@@ -113,7 +112,7 @@ def _joint(op: Op, args: tuple[Any, ...], static: dict[str, Any]) -> dict[int, R
 def _reduce(node: Node, i: int, value: Any, shape: tuple[int, ...]) -> Any:
     op = node.op
     if not op.broadcasts:
-        made = f"; made at {place(node.site)}{stack(node.site)}" if node.site else ""
+        made = f"; made at {sites.place(node.site)}{sites.stack(node.site)}" if node.site else ""
         raise ValueError(
             f"minimeta.{op.name}: the rule for argument {op.argument(i)!r} returned shape {value.shape}, "
             f"the argument has shape {shape}{made}"
