@@ -227,10 +227,6 @@ def _straighten(x: list[float], rows: list[list[int]], widths: list[float], trun
                 low, high = max(low, least), min(high, most)
 
 
-def _stiffness(a: int, b: int, firm: int) -> float:
-    return (1, 2, 8)[(a >= firm) + (b >= firm)]
-
-
 def _offsets(row: list[int], widths: list[float]) -> list[float]:
     """How far each is from the first when they stand as close as may be."""
     return [0.0, *itertools.accumulate(_apart(a, b, widths) for a, b in itertools.pairwise(row))]
