@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from minimeta.autodiff.op import Op
@@ -18,6 +18,7 @@ class Spec:
     """Shape and dtype of an array that was not kept: all that a rule may know of it."""
 
     __slots__ = ("dtype", "shape")
+    __array_ufunc__ = None  # so that NumPy leaves `array * spec` to the error below
 
     def __init__(self, shape: tuple[int, ...], dtype: Any) -> None:
         self.shape = shape
@@ -29,6 +30,20 @@ class Spec:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(shape={self.shape}, dtype={self.dtype})"
+
+
+def _not_kept(self: Spec, *others: Any) -> NoReturn:
+    raise TypeError(
+        f"a rule needs the values of an array of which only shape {self.shape} and dtype {self.dtype} were kept: "
+        "say so in saves=... of its operation"
+    )
+
+
+for _name in ("add", "sub", "mul", "truediv", "pow", "matmul"):
+    setattr(Spec, f"__{_name}__", _not_kept)
+    setattr(Spec, f"__r{_name}__", _not_kept)
+for _name in ("neg", "abs", "getitem", "lt", "le", "gt", "ge"):
+    setattr(Spec, f"__{_name}__", _not_kept)
 
 
 class Node(Spec):

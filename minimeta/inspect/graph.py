@@ -65,14 +65,13 @@ class Graph:
 
     def __init__(self, roots: Iterable[Node], record: Recording | None = None, names: dict[int, str] | None = None):
         self.roots = list(roots)
-        self.names: dict[int, str] = {}
+        self.names: dict[int, str] = dict(names or {})
         live = _ancestors(self.roots)
         nodes = live if record is None else _with_makers(live, record)
-        counts, given = Counter[str](), names or {}
-        taken = set(given.values())
+        counts, taken = Counter[str](), set(self.names.values())
         for node in nodes.values():
-            stem = "input" if _is_input(node) else node.op.name
-            self.names[node.number] = given.get(node.number) or _free(stem, counts, taken)
+            if node.number not in self.names:
+                self.names[node.number] = _free("input" if _is_input(node) else node.op.name, counts, taken)
         self.vertices = [self._vertex(node, record, number in live) for number, node in nodes.items()]
         self.by_number = {vertex.node.number: vertex for vertex in self.vertices}
 
@@ -95,8 +94,8 @@ class Graph:
         return self.by_number[node.number]
 
     def name(self, node: Node) -> str:
-        """The name of a node; a node outside the graph has none but its operation's."""
-        return self.names.get(node.number, f"a {node.op.name} outside this graph")
+        """The name of a node; outside the graph only inputs have one, and others are called after their operation."""
+        return self.names.get(node.number, f"{node.op.name} outside this graph")
 
 
 def _ancestors(roots: Iterable[Node]) -> dict[int, Node]:

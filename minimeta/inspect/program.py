@@ -32,12 +32,8 @@ def program(what: Any, *args: Any, argnums: ArgNums = 0, order: int = 1) -> str:
     multiply_1 = multiply(1.0, exp_1)  # float64[], order 1 by exp_1, holds x1 8 B, x2
     return multiply_1  # 4 nodes, 2 arrays held, 16 B
     """
-    return listing(trace(what, *args, argnums=argnums, order=order).graph)
-
-
-def listing(graph: Graph) -> str:
-    """The text of a graph."""
-    return "\n".join(_lines(graph))
+    traced = trace(what, *args, argnums=argnums, order=order)
+    return "\n".join(_lines(traced.graph)) if len(traced.graph) else f"return {traced.value.data}  # a constant"
 
 
 def _lines(graph: Graph) -> Iterator[str]:

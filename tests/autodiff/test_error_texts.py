@@ -119,3 +119,27 @@ def test_saves_is_checked_when_the_operation_is_made():
 
     with pytest.raises(ValueError, match="op f: saves='output'; choose 'inputs', 'out', 'all' or 'none'"):
         op(saves="output")(f)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        lambda g, y, x: g * x,
+        lambda g, y, x: x - g,
+        lambda g, y, x: ops.square(x),
+        lambda g, y, x: -x,
+        lambda g, y, x: ops.where(x > 0, g, 0.0),
+        lambda g, y, x: x[...],
+    ],
+)
+def test_a_rule_that_uses_what_was_not_saved_is_told_so(rule):
+    @op(saves="out")
+    def f(xp, x):
+        return x * 1.0
+
+    f.vjp(0)(rule)
+    message = r"needs the values of an array of which only shape \(2,\) and dtype float64 were kept: say so in saves="
+    with pytest.raises(TypeError, match=message):
+        grad(lambda x: f(x * 2.0).sum())(np.ones(2))
+    with pytest.raises(TypeError, match=message):
+        grad(lambda x: grad(lambda x: f(x).sum())(x).sum())(np.ones(2))
