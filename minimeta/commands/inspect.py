@@ -23,18 +23,22 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "inspect",
         help="look into the graph of a function, and its backward walk step by step",
-        description="Look into the graph of a function and its backward walk. It is differentiated by its first "
-        "argument. Examples: attention, maml-sinusoid, perturbation-confusion, prototypical, tanh.",
+        description="Look into the graph of a function of one number, differentiated by its first argument.",
     )
     parser.add_argument(
-        "what", metavar="EXAMPLE|SCRIPT.py:FUNCTION",
-        help="an example, or a function of one number whose arguments all have defaults: these are its values",
+        "what", nargs="?", metavar="EXAMPLE|SCRIPT.py:FUNCTION",
+        help="an example, or a function of one number whose arguments all have defaults: these are its values; "
+        "default: list the examples",
     )  # fmt: skip
     parser.add_argument("--order", type=int, default=1, metavar="N", help="the derivative to walk to; default: 1")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--text", action="store_true", help="print the graph and what it keeps in memory (the default)")
     how.add_argument("--page", metavar="FILE", help="write one HTML file that shows graph and walk in any browser")
     how.add_argument("--step", action="store_true", help="walk backward in the terminal, one keypress a step")
+    parser.add_argument(
+        "--first-order", action="store_true",
+        help="with --page: beside the graph what is left of it when inner gradients count as constants, as in FOMAML",
+    )  # fmt: skip
     parser.set_defaults(command=run)
 
 
@@ -42,17 +46,33 @@ def run(args: argparse.Namespace) -> int:
     """Show it; the exit code."""
     from minimeta import inspect
 
-    target = _target(args.what)
+    if args.first_order and (args.page is None or args.order != 1):
+        raise ValueError("--first-order goes with --page, and with no --order")
+    if args.what is None:
+        return _list_examples()
+    function, values, name = _target(args.what)
     if args.page is not None:
-        title = f"{target.name}, order {args.order}" if args.order > 1 else target.name
-        inspect.page(target.function, *target.args, order=args.order, file=args.page, title=title)
+        if args.first_order:
+            page = inspect.page_maml(function, *values, title=name)
+        else:
+            title = f"{name}, order {args.order}" if args.order > 1 else name
+            page = inspect.page(function, *values, order=args.order, title=title)
+        page.save(args.page)
         print(args.page)
     elif args.step:
-        _walk(inspect.steps(target.function, *target.args, order=args.order))
+        _walk(inspect.steps(function, *values, order=args.order))
     else:
-        print(inspect.program(target.function, *target.args, order=args.order))
+        print(inspect.program(function, *values, order=args.order))
         print()
-        print(inspect.memory(target.function, *target.args, order=args.order))
+        print(inspect.memory(function, *values, order=args.order))
+    return 0
+
+
+def _list_examples() -> int:
+    from minimeta.inspect.examples import EXAMPLES
+
+    for name, example in EXAMPLES.items():
+        print(f"{name:<24}{example.about}")
     return 0
 
 

@@ -110,6 +110,9 @@ def test_a_function_of_a_script_is_taken_with_its_defaults(script, capsys):
         ("{}:needs_nothing", "takes no arguments; need one to differentiate by"),
         ("{}x.py:loss", "no such file"),
         ("tanh --order 0", "order=0; need order >= 1"),
+        ("maml-sinusoid --first-order", "--first-order goes with --page, and with no --order"),
+        ("maml-sinusoid --first-order --page x.html --order 2", "--first-order goes with --page, and with no --order"),
+        ("tanh --page {}.absent/x.html", "No such file or directory"),
     ],
 )
 def test_what_cannot_be_looked_at_is_refused_by_name(what, message, script, capsys):
@@ -117,6 +120,23 @@ def test_what_cannot_be_looked_at_is_refused_by_name(what, message, script, caps
     captured = capsys.readouterr()
     assert message in captured.err
     assert captured.out == ""
+
+
+def test_without_a_name_the_examples_are_listed(capsys):
+    assert cli.main(["inspect"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(EXAMPLES)
+    assert all(line.endswith(example.about) for line, example in zip(lines, EXAMPLES.values(), strict=True))
+
+
+@pytest.mark.parametrize("options", [[], ["--order", "2"], ["--first-order"]])
+def test_a_page_is_written_and_named(options, tmp_path, capsys):
+    file = tmp_path / "maml.html"
+    assert cli.main(["inspect", "maml-sinusoid", "--page", str(file), *options]) == 0
+    assert capsys.readouterr().out == f"{file}\n"
+    text = file.read_text(encoding="utf-8")
+    assert f"<title>maml-sinusoid{', order 2' if '2' in options else ''}</title>" in text
+    assert f'"compared":{str("--first-order" in options).lower()}' in text
 
 
 def _terminal(keys: list[str]) -> str:
