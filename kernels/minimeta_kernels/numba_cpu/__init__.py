@@ -14,6 +14,7 @@ from minimeta_kernels.numba_cpu import (
     norm_relu_pool,
     pairwise,
     relu_sum_pool,
+    task_mlp,
 )
 
 __all__ = [
@@ -30,4 +31,5 @@ __all__ = [
     "norm_relu_pool",
     "pairwise",
     "relu_sum_pool",
+    "task_mlp",
 ]

@@ -99,12 +99,12 @@ class Network:
     def __call__(self, params: Params, x: Any, statistics: Params | None = None) -> tuple[Any, Params]:
         """Scores, and by layer the statistics that its batch norm used: those given, or the batch's."""
         x = x if self.architecture in CONVOLUTIONAL else x.reshape(*x.shape[:2], -1)
+        if self.architecture == "regressor":
+            return ops.mlp(x, *(layer[key] for layer in params.values() for key in ("w", "b"))), {}
         found = {}
         for name, layer in params.items():
-            if "beta" in layer:
+            if name != "head":
                 x, found[name] = self._norm_layer(layer, x, None if statistics is None else statistics[name])
-            elif name != "head":
-                x = ops.relu(layers.linear(layer, x))
         x = ops.mean(x, axis=(2, 3)) if self.architecture == "strided" else x.reshape(*x.shape[:2], -1)
         return layers.linear(params["head"], x), found
 
