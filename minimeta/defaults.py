@@ -81,7 +81,9 @@ def _short(learner: str, data: str) -> Recipe:
 def _regression(learner: str) -> Recipe:
     own = _on_omniglot(learner).training
     names = ("optimizer", "lr", "schedule", "clip_norm")
-    return sinusoid(learner, {"steps": 20_000, **{name: getattr(own, name) for name in names}})
+    # with steps as long as on images first-order MAML diverges
+    rate = {"inner_lr": RECIPES["maml/sinusoid"].recipe.hyper["inner_lr"]} if learner == "fomaml" else {}
+    return sinusoid(learner, {"steps": 20_000, **{name: getattr(own, name) for name in names}}, **rate)
 
 
 def _on_omniglot(learner: str) -> Recipe:

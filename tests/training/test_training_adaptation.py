@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from minimeta import FewShotClassifier, learners, recipes
+from minimeta import FewShotClassifier, learners, recipes, tree
 from minimeta.cli import main
 from minimeta.data import SinusoidSampler, glyphs, load
 from minimeta.defaults import recipe_for
@@ -136,6 +136,17 @@ def test_fine_tuning_is_trained_on_all_classes_at_once(tmp_path, capsys):
 def test_fine_tuning_learns_sinusoids_as_a_baseline(tmp_path, capsys):
     minimeta(capsys, "train", "finetune", "--data", "sinusoid", "--out", tmp_path / "run", *SHORT)
     assert json.loads((tmp_path / "run/results.json").read_text())["mse"] > 0
+
+
+def test_first_order_maml_does_not_diverge_on_sinusoids():
+    """From weights as large as trained ones are, ten steps of the default length lead down, not to NaN."""
+    learner = recipe_for("fomaml", "sinusoid").make_learner()
+    params = tree.map(lambda w: 25 * w, learner.init(np.random.default_rng(0)))
+    waves = SinusoidSampler(shot=5, query=50).batch(first=0, tasks=40)
+    states = learner.states(params, waves.xs, waves.ys, waves.n_way)
+    errors = [float(((learner.predict(params, state, waves.xq) - waves.yq) ** 2).mean()) for state in states]
+    assert len(errors) == 11
+    assert errors == sorted(errors, reverse=True)
 
 
 @pytest.mark.parametrize("learner", ["maml", "fomaml", "reptile", "lstm-meta"])
