@@ -9,6 +9,7 @@ import numpy as np
 
 from minimeta import tree
 from minimeta.inspect.graph import host
+from minimeta.inspect.steps import norm
 
 _BAR = 24  # characters
 
@@ -57,12 +58,8 @@ def gradient_flow(params: Any, grads: Any) -> Flows:
         if w.shape != g.shape:
             raise ValueError(f"minimeta.gradient_flow: {name} has shape {w.shape}, its gradient {g.shape}")
         bad = int((~np.isfinite(g)).sum())
-        rows.append(Flow(name, w.size, _norm(w), _norm(g), int((g == 0).sum()), bad))
+        rows.append(Flow(name, w.size, norm(w), norm(g), int((g == 0).sum()), bad))
     return rows
-
-
-def _norm(array: np.ndarray) -> float:
-    return float(np.linalg.norm(array.ravel()))
 
 
 def _bar(value: float, low: float, high: float) -> str:

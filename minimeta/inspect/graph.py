@@ -146,7 +146,7 @@ def _short(value: Any) -> str:
 
 def describe(x: Any) -> str:
     """dtype and shape: float32[5, 3]."""
-    return f"{np.dtype(x.dtype) if isinstance(x, np.ndarray) else x.dtype}[{', '.join(map(str, x.shape))}]"
+    return f"{x.dtype}[{', '.join(map(str, x.shape))}]"
 
 
 def held(node: Node) -> list[Held]:

@@ -6,6 +6,7 @@ import inspect
 import os
 from collections.abc import Iterator
 from functools import lru_cache
+from types import CodeType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from minimeta import tree
 from minimeta.autodiff.backward import Reach, walk_in_view
 from minimeta.autodiff.node import Node
-from minimeta.autodiff.op import Op, Rule
+from minimeta.autodiff.op import Op
 from minimeta.autodiff.transforms import ArgNums
 from minimeta.inspect.graph import Graph, describe, host
 from minimeta.inspect.tracing import Trace, trace
@@ -137,16 +138,19 @@ def steps(what: Any, *args: Any, argnums: ArgNums = 0, order: int = 1) -> Steps:
 
 def rule_source(op: Op, i: int) -> Source:
     """The text of the rule for argument `i`; where Python cannot find it, the rule's name."""
-    return _source(op.rule(i) if op.joint is None else op.joint)
+    rule = op.rule(i) if op.joint is None else op.joint
+    code = getattr(rule, "__code__", None)
+    return Source("a rule without a file", 0, str(rule)) if code is None else _source(code)
 
 
 @lru_cache(maxsize=1024)
-def _source(rule: Rule) -> Source:
+def _source(code: CodeType) -> Source:
+    """By the code and not the rule, which may hold on to more than its text: a checkpoint's has its arguments."""
     try:
-        lines, first = inspect.getsourcelines(rule)
-        file = inspect.getsourcefile(rule) or "an unknown file"
-    except (OSError, TypeError):  # typed at a prompt, or not a Python function
-        return Source("a rule without a file", 0, f"{getattr(rule, '__qualname__', rule)!s}")
+        lines, first = inspect.getsourcelines(code)
+        file = inspect.getsourcefile(code) or "an unknown file"
+    except OSError:  # typed at a prompt
+        return Source("a rule without a file", 0, code.co_qualname)
     return Source(file.removeprefix(_ROOT), first, inspect.cleandoc("\n" + "".join(lines)))
 
 

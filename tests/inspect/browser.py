@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-CHROMIUM, DRIVER = "/usr/bin/chromium", "/usr/bin/chromedriver"
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
 #: Nothing that would speak to the network of its own accord, or keep anything.
 FLAGS = (
@@ -24,7 +24,7 @@ FLAGS = (
 def skip_without() -> None:
     """Skip, saying what is missing, where there is no browser to test in."""
     pytest.importorskip("selenium", reason="selenium is not installed: the page is not tested in a browser")
-    missing = [path for path in (CHROMIUM, DRIVER) if shutil.which(path) is None]
+    missing = [name for name, path in (("chromium", CHROMIUM), ("chromedriver", DRIVER)) if path is None]
     if missing:
         pytest.skip(f"no {' and no '.join(missing)}: the page is not tested in a browser")
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minimeta import Tensor, grad, inspect, ops
-from minimeta.autodiff import op
+from minimeta.autodiff import checkpoint, op
 from minimeta.autodiff.watching import watchers
 from tests.autodiff.random_programs import points, run
 
@@ -138,6 +138,13 @@ def test_a_rule_that_no_file_holds_is_named():
     step = list(inspect.steps(lambda x: names["typed"](x).sum(), X))[-1]
     assert str(step.contributions[0].source) == "a rule without a file:0"
     assert step.contributions[0].source.text == "rule"
+
+
+def test_a_checkpoint_is_let_go_with_all_that_its_rule_holds_on_to():
+    """Its rule has its arguments; that no node is left behind is what every test here is held to."""
+    walk = inspect.steps(lambda x: checkpoint(wave)(x * 2.0), X)
+    assert [step.node.op.name for step in walk] == ["reshape", "getitem", "checkpoint", "multiply"]
+    np.testing.assert_array_equal(walk.gradient, grad(lambda x: wave(x * 2.0))(X))
 
 
 def test_a_function_of_nothing_differentiable_has_no_steps():

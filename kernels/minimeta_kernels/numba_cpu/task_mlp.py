@@ -40,13 +40,11 @@ def task_mlp_vjp2(
     cotangents: tuple[Any, ...], g: Any, x: Any, w1: Any, b1: Any, w2: Any, b2: Any, w3: Any, b3: Any
 ) -> tuple[Any, ...]:
     """The gradients by g, x and all weights for the cotangents of all that the derivative gives."""
-    *directions, _, g, x, w1, b1, w2, b2, w3, b3 = launch.contiguous(*cotangents, g, x, w1, b1, w2, b2, w3, b3)
+    *directions, g, x, w1, b1, w2, b2, w3, b3 = launch.contiguous(*cotangents, g, x, w1, b1, w2, b2, w3, b3)
     found = tuple(map(np.empty_like, (g, x, w1, b1, w2, b2, w3)))
     work = 6 * _work(x, w1, b1, w2, b2, w3, b3)
-    # the last cotangent is b3's, by which y moves as a whole: it is added here, and no gradient by b3 is left
     launch.parallel(_mlp_vjp2, len(x), work, *directions, g, x, w1, b1, w2, b2, w3, *found)
-    found[0][...] += cotangents[-1][:, None]
-    return (*found, np.zeros_like(b3))
+    return (*found, np.zeros_like(b3))  # b3 only moves y
 
 
 def _work(x: Any, w1: Any, b1: Any, w2: Any, b2: Any, w3: Any, b3: Any) -> float:
@@ -65,12 +63,9 @@ def _mlp(begin: Any, end: Any, x: Any, w1: Any, b1: Any, w2: Any, b2: Any, w3: A
         _copy(x[t], below)
         for w, by in ((w1, by1), (w2, by2), (w3, by3)):
             _copy(w[t], by)
-        _affine(below[:, :d], by1, b1[t], z1, positions)
-        _relu(z1, first)
-        _affine(first[:, :h1], by2, b2[t], z2, positions)
-        _relu(z2, second)
+        _hidden(below[:, :d], by1, b1[t], z1, first, by2, b2[t], z2, second, positions)
         _affine(second[:, :h2], by3, b3[t], out, positions)
-        _take(out, y[t])
+        _copy(out[:, :o], y[t])
 
 
 @compiled
@@ -91,16 +86,13 @@ def _mlp_vjp(
         for w, by, back in ((w1, by1, back1), (w2, by2, back2), (w3, by3, back3)):
             _copy(w[t], by)
             transpose(by, back)
-        _affine(below[:, :d], by1, b1[t], z1, positions)
-        _relu(z1, first)
-        _affine(first[:, :h1], by2, b2[t], z2, positions)
-        _relu(z2, second)
+        _hidden(below[:, :d], by1, b1[t], z1, first, by2, b2[t], z2, second, positions)
         multiply(above[:, :o], back3, g2, FRESH, positions)
         _where_on(second, g2)
         multiply(g2[:, :h2], back2, g1, FRESH, positions)
         _where_on(first, g1)
         multiply(g1[:, :h1], back1, to_below, FRESH, positions)
-        _take(to_below, to_x[t])
+        _copy(to_below[:, :d], to_x[t])
         multiply(below[:, :d].T, g1, to_w1[t], FRESH, positions)
         multiply(first[:, :h1].T, g2, to_w2[t], FRESH, positions)
         multiply(second[:, :h2].T, above, to_w3[t], FRESH, positions)
@@ -111,7 +103,7 @@ def _mlp_vjp(
 
 @compiled
 def _mlp_vjp2(
-    begin: Any, end: Any, cx: Any, cw1: Any, cb1: Any, cw2: Any, cb2: Any, cw3: Any,
+    begin: Any, end: Any, cx: Any, cw1: Any, cb1: Any, cw2: Any, cb2: Any, cw3: Any, cb3: Any,
     g: Any, x: Any, w1: Any, b1: Any, w2: Any, b2: Any, w3: Any,
     to_g: Any, to_x: Any, to_w1: Any, to_b1: Any, to_w2: Any, to_b2: Any, to_w3: Any,
 ) -> None:  # fmt: skip
@@ -129,26 +121,23 @@ def _mlp_vjp2(
         _copy(x[t], below)
         _copy(cx[t], dbelow)
         _copy(g[t], above)
-        for w, by, back in ((w1, by1, back1), (w2, by2, back2), (w3, by3, back3)):
-            _copy(w[t], by)
-            transpose(by, back)
-        for w, by, back in ((cw1, dby1, dback1), (cw2, dby2, dback2), (cw3, dby3, dback3)):
+        for w, by, back in (
+            (w1, by1, back1), (w2, by2, back2), (w3, by3, back3),
+            (cw1, dby1, dback1), (cw2, dby2, dback2), (cw3, dby3, dback3),
+        ):  # fmt: skip
             _copy(w[t], by)
             transpose(by, back)
         # forward, and how it changes along the cotangents
-        _affine(below[:, :d], by1, b1[t], z1, positions)
-        _relu(z1, first)
-        _affine(first[:, :h1], by2, b2[t], z2, positions)
-        _relu(z2, second)
+        _hidden(below[:, :d], by1, b1[t], z1, first, by2, b2[t], z2, second, positions)
         _affine(below[:, :d], dby1, cb1[t], dfirst, positions)
         multiply(dbelow[:, :d], by1, dfirst, ONTO, positions)
         _where_on(first, dfirst)
         _affine(first[:, :h1], dby2, cb2[t], dsecond, positions)
         multiply(dfirst[:, :h1], by2, dsecond, ONTO, positions)
         _where_on(second, dsecond)
-        multiply(second[:, :h2], dby3, out, FRESH, positions)
+        _affine(second[:, :h2], dby3, cb3[t], out, positions)
         multiply(dsecond[:, :h2], by3, out, ONTO, positions)
-        _take(out, to_g[t])
+        _copy(out[:, :o], to_g[t])
         # back, and how that changes
         multiply(above[:, :o], back3, g2, FRESH, positions)
         _where_on(second, g2)
@@ -161,7 +150,7 @@ def _mlp_vjp2(
         _where_on(first, q1)
         multiply(g1[:, :h1], dback1, to_below, FRESH, positions)
         multiply(q1[:, :h1], back1, to_below, ONTO, positions)
-        _take(to_below, to_x[t])
+        _copy(to_below[:, :d], to_x[t])
         multiply(dbelow[:, :d].T, g1, to_w1[t], FRESH, positions)
         multiply(below[:, :d].T, q1, to_w1[t], ONTO, positions)
         multiply(dfirst[:, :h1].T, g2, to_w2[t], FRESH, positions)
@@ -191,14 +180,6 @@ def _copy(source: Any, target: Any) -> None:
 
 
 @apart
-def _take(source: Any, target: Any) -> None:
-    """The columns that count."""
-    for i in range(target.shape[0]):
-        for j in range(target.shape[1]):
-            target[i, j] = source[i, j]
-
-
-@apart
 def _affine(x: Any, w: Any, b: Any, out: Any, positions: Any) -> None:
     """out = x w + b."""
     for i in range(len(out)):
@@ -208,6 +189,17 @@ def _affine(x: Any, w: Any, b: Any, out: Any, positions: Any) -> None:
 
 
 # Not in place, or LLVM makes stores under a mask of the selection, at which some processors are slow.
+
+
+@apart
+def _hidden(
+    x: Any, w1: Any, b1: Any, z1: Any, h1: Any, w2: Any, b2: Any, z2: Any, h2: Any, positions: Any
+) -> None:
+    """h1 = relu(z1), z1 = x w1 + b1; h2 = relu(z2), z2 = h1 w2 + b2."""
+    _affine(x, w1, b1, z1, positions)
+    _relu(z1, h1)
+    _affine(h1[:, : len(b1)], w2, b2, z2, positions)
+    _relu(z2, h2)
 
 
 @apart

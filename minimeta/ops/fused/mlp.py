@@ -42,6 +42,8 @@ def mlp(x: Any, w1: Any, b1: Any, w2: Any, b2: Any, w3: Any, b3: Any) -> Any:
         )
     if lead:
         return _task_mlp(x, *arrays)
+    if x.ndim == 2:
+        return _mlp(x, *arrays)
     return _mlp(x.reshape(-1, x.shape[-1]), *arrays).reshape(*x.shape[:-1], sizes[-1])
 
 
